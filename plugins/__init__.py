@@ -1,0 +1,1 @@
+"""First-party plugins. They import only `server.hooks` and `server.protocol`."""

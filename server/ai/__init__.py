@@ -1,0 +1,1 @@
+"""Models that answer; they know nothing of rooms."""

@@ -1,0 +1,145 @@
+"""The composition root: every part is made here and handed what it needs, and put away in the opposite order.
+
+`Parts` is a studio without a server (the command line and tests use it too); `make_app` is the ASGI application around it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from loguru import logger
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
+
+from server.ai.adapter import Model
+from server.ai.scripted import ScriptedModel
+from server.bus.memory_bus import MemoryBus
+from server.gateway.endpoint import SocketEndpoint
+from server.gateway.health import Health
+from server.gateway.heartbeat import Heartbeat
+from server.gateway.http_gateway import HttpGateway
+from server.gateway.identity import Identifier, is_loopback_host
+from server.gateway.middleware import RequestContext
+from server.gateway.pages import page_routes
+from server.gateway.rate_limits import RateLimits
+from server.gateway.routes import admin, auth, conversations, messages, runs, search, users
+from server.gateway.websocket_protocol import prepare_frame
+from server.hub.accounts import Accounts
+from server.hub.assistant import Assistant
+from server.hub.hub import Hub
+from server.hub.message_queue import MessageQueue
+from server.hub.messenger import Messenger
+from server.hub.permissions import Permission, refusal
+from server.hub.presence import Presence
+from server.hub.receipts import Receipts
+from server.hub.rooms import Rooms
+from server.hub.search import Search
+from server.hub.studio import Studio
+from server.protocol.errors import ChatError
+from server.settings import Settings
+from server.storage.conversations import Conversations
+from server.storage.database import Database
+from server.storage.log_reader import LogReader
+from server.storage.message_log import MessageLog
+from server.storage.messages import Messages
+from server.storage.runs import Runs
+from server.storage.search import SearchIndex
+from server.storage.standings import Standing, Standings
+from server.storage.users import Users
+
+WEB_DIST = Path(__file__).resolve().parents[1] / "web" / "dist"
+PRUNE_EVERY_S = 3600.0
+
+
+class Parts:
+    """A studio on an open database."""
+
+    def __init__(self, settings: Settings, database: Database, models: Sequence[Model] | None = None) -> None:
+        self.settings = settings
+        self.database = database
+        self.bus = MemoryBus()
+        self.reader = LogReader(database)
+        self.hub = Hub(self.bus, self.reader, prepare_frame)
+        self.queue = MessageQueue(MessageLog(database, judge), self.hub)
+        self.conversations = Conversations(database)
+        table = Messages(database)
+        people = Users(database)
+        standings = Standings(database)
+        self.assistant = Assistant(
+            models or [ScriptedModel()], self.queue, self.hub, Runs(database), table, self.conversations
+        )
+        names = self.assistant.model_names
+        self.studio = Studio(
+            accounts=Accounts(database, registration=settings.registration, on_grants_ended=self.hub.end_grants),
+            standings=standings,
+            hub=self.hub,
+            rooms=Rooms(self.conversations, self.queue, self.hub, people, standings, names),
+            messenger=Messenger(self.queue, table, self.reader, people, names),
+            assistant=self.assistant,
+            presence=Presence(self.hub),
+            receipts=Receipts(self.hub, self.conversations),
+            reader=self.reader,
+            search=Search(SearchIndex(database), table, self.conversations),
+        )
+        self.heartbeat = Heartbeat(self.hub, self.conversations)
+        self._pruning: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        await self.bus.open()
+        await self.hub.open()
+        await self.queue.open()
+        await self.assistant.open()
+        await self.studio.search.open()
+        self.heartbeat.start()
+        self._pruning = asyncio.get_running_loop().create_task(self._prune())
+
+    async def close(self) -> None:
+        """Everything accepted is settled first; then the parts go, the database last, by whoever opened it."""
+        await self.heartbeat.stop()
+        await self.assistant.close()
+        await self.studio.receipts.close()
+        self.studio.presence.close()
+        await self.studio.search.close()
+        await self.queue.close()
+        if self._pruning is not None:
+            self._pruning.cancel()
+        await self.hub.close()
+        await self.bus.close()
+
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(PRUNE_EVERY_S)
+            try:
+                await self.studio.accounts.access.prune()
+            except ChatError:
+                logger.warning("expired sign-ins could not be pruned; next try in an hour")
+
+
+def judge(permission: str, standing: Standing) -> ChatError | None:
+    """The log's judge: the permission table."""
+    return refusal(Permission(permission), standing)
+
+
+def make_app(parts: Parts) -> Starlette:
+    settings, studio = parts.settings, parts.studio
+    identifier = Identifier(
+        studio.accounts.access,
+        bind_is_loopback=is_loopback_host(settings.host),
+        allowed_origins=[*settings.allowed_origins, *([settings.public_url] if settings.public_url else [])],
+    )
+    limits = RateLimits(settings.rate_limits)
+    endpoint = SocketEndpoint(studio, identifier, limits)
+    health = Health(studio, lambda: parts.database.fetch_value("SELECT 1"), parts.bus.is_healthy, lambda: parts.queue.depth)
+    collections = [auth.routes, users.routes, admin.routes, conversations.routes, messages.routes, runs.routes, search.routes]
+    return Starlette(
+        routes=[
+            *health.routes(),
+            *HttpGateway(studio, identifier, limits).routes([*collections]),
+            WebSocketRoute("/ws", endpoint),
+            WebSocketRoute("/ws/room/{conversation}", endpoint),
+            WebSocketRoute("/ws/private/{user}", endpoint),
+            *page_routes(WEB_DIST),
+        ],
+        middleware=[Middleware(RequestContext)],
+    )

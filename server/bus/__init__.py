@@ -1,0 +1,1 @@
+"""Tells other nodes, at most once."""

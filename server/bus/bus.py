@@ -1,0 +1,82 @@
+"""The bus: tells every node what one of them has committed, at most once.
+
+It is a doorbell and no store. What a node must not miss it finds again by comparing heads with Postgres, so a lost or doubled
+notice costs time and never truth. Notices about one topic that one node publishes arrive in the order they were published.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+
+class EventNotice(msgspec.Struct, frozen=True):
+    """One committed event, already encoded: `payload` is the JSON text of its `event` frame."""
+
+    seq: int
+    kind: str
+    payload: bytes
+
+
+class EventsNotice(msgspec.Struct, frozen=True, tag="events"):
+    """Committed events of one conversation, in the order of `seq`."""
+
+    conversation: str
+    events: list[EventNotice]
+
+
+class PassingNotice(msgspec.Struct, frozen=True, tag="passing"):
+    """A frame that no log keeps: typing, presence, receipts, deltas. `payload` is the frame's JSON text."""
+
+    conversation: str
+    payload: bytes
+    droppable: bool
+
+
+class UserNotice(msgspec.Struct, frozen=True, tag="user"):
+    """Something for all sockets of one user: a conversation was `added` or `removed` (code: why)."""
+
+    user: str
+    verb: str
+    conversation: str
+    code: str = ""
+
+
+class GrantsEnded(msgspec.Struct, frozen=True, tag="grants"):
+    """These sign-ins have ended: no socket under them gets another byte."""
+
+    grants: list[str]
+
+
+Notice = EventsNotice | PassingNotice | UserNotice | GrantsEnded
+Listener = Callable[[Notice], None]
+
+
+class Bus(Protocol):
+    """One listener a topic: the node's own hub, which fans out."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def publish(self, topic: str, notice: Notice) -> None:
+        """Never waits and never raises: an undeliverable notice is a metric, and repair finds what it was about."""
+
+    async def listen(self, topic: str, listener: Listener) -> None:
+        """From the return on, notices of the topic reach `listener`. A topic has one listener; a second replaces it."""
+
+    async def unlisten(self, topic: str) -> None: ...
+
+    def is_healthy(self) -> bool:
+        """Whether notices travel, as far as this node can tell: the word behind `/readyz`."""
+
+
+def conversation_topic(conversation: str) -> str:
+    return f"conversation:{conversation}"
+
+
+def user_topic(user: str) -> str:
+    return f"user:{user}"
+
+
+STUDIO_TOPIC = "studio"  # what concerns every node

@@ -1,0 +1,297 @@
+"""One open socket with an identity: its subscriptions, and the only place that writes to it.
+
+In:   prepared frames from feeds, single frames from the dispatcher.
+Out:  bytes to the socket.
+Promises: a slow socket hurts nobody and loses nothing. Past 256 KiB unsent it is *behind*: it leaves the feeds' live lists, typing
+and presence are left out for it, and as it drains it is fed from the ring or the log, in order, until it stands at the head.
+What is lost (a kick, a deleted conversation) is lost at once.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from loguru import logger
+from msgspec import UNSET
+
+from server.gateway.websocket_protocol import prepare_frame
+from server.hub.event_frames import event_of
+from server.hub.feed import Feed
+from server.hub.hub import Hub
+from server.hub.identity import Identity
+from server.hub.presence import Presence
+from server.protocol.codec import encode
+from server.protocol.errors import ChatError
+from server.protocol.frames import ConversationRemoved, ErrorFrame, ServerFrame
+from server.protocol.ids import new_id
+from server.storage.log_reader import LogReader
+from server.telemetry import metrics
+
+CATCH_UP_EVENTS = 200  # a read; with short messages about a quarter of what a socket may have unsent
+PING = b"\x89\x00"  # a ping frame without a payload (RFC 6455, section 5.5.2); browsers answer it by themselves
+MAX_IN_FLIGHT = 256  # durable frames of one socket that wait for their commit; beyond it the socket is not read
+
+
+class Socket(Protocol):
+    """What a connection writes to; see websocket_protocol.PreparedSocket."""
+
+    def write(self, frames: bytes) -> None: ...
+    def close(self, code: int, reason: str) -> None: ...
+    def abort(self) -> None: ...
+    def pause(self, is_paused: bool) -> None: ...
+    @property
+    def last_life(self) -> float: ...
+
+
+@dataclass(slots=True)
+class Subscription:
+    feed: Feed
+    role: str | None = None  # None: a visitor in a public room
+    first: int = 1  # the first seq this member may see
+    is_confirmed: bool = False
+
+
+class Connection:
+    """`bound` is the conversation of a socket that was opened for one alone; its frames may leave the field out."""
+
+    __slots__ = (
+        "_catching_up", "_drained", "_hub", "_in_flight", "_presence", "_reader", "_replies", "_socket", "_waiting_to_catch_up",
+        "bound", "id", "identity", "is_closed", "is_full", "subscriptions",
+    )  # fmt: skip
+
+    def __init__(self, socket: Socket, identity: Identity, hub: Hub, reader: LogReader, presence: Presence, bound: str | None) -> None:
+        self.id = new_id()
+        self.identity = identity
+        self.bound = bound
+        self.subscriptions: dict[str, Subscription] = {}
+        self.is_full = False
+        self.is_closed = False
+        self._socket = socket
+        self._hub = hub
+        self._reader = reader
+        self._presence = presence
+        self._replies: list[bytes] = []
+        self._in_flight = 0
+        self._drained: asyncio.Event | None = None
+        self._waiting_to_catch_up: deque[tuple[Feed, int]] = deque()
+        self._catching_up: asyncio.Task[None] | None = None
+
+    @property
+    def user_id(self) -> str:
+        return self.identity.user_id
+
+    @property
+    def grant_id(self) -> str:
+        return self.identity.grant_id
+
+    @property
+    def account_role(self) -> str:
+        return self.identity.account_role
+
+    # Writing
+
+    def tell(self, frame: ServerFrame) -> None:
+        """Write one frame. Answers of one turn leave together, with what a feed has for this connection in the same turn."""
+        if self.is_closed:
+            return
+        if not self._replies:
+            asyncio.get_running_loop().call_soon(self._flush_replies)
+        self._replies.append(prepare_frame(encode(frame)))
+
+    def refuse(self, frame_id: str | None, error: ChatError) -> None:
+        metrics.frames_refused.labels(error.code).inc()
+        retry_after_s = UNSET if error.retry_after_s is None else round(error.retry_after_s, 3)
+        frame = ErrorFrame(
+            id=UNSET if frame_id is None else frame_id, code=error.code, message=error.detail,
+            retryable=error.retryable, retry_after_s=retry_after_s,
+        )  # fmt: skip
+        self.tell(frame)
+
+    def ping(self) -> None:
+        """Ask for a sign of life; a socket that is behind gives one by reading."""
+        if not self.is_full and not self.is_closed:
+            self._socket.write(PING)
+
+    @property
+    def last_life(self) -> float:
+        return self._socket.last_life
+
+    def deliver(self, feed: Feed, frames: bytes, before: int) -> None:
+        if self.is_full:
+            feed.drop_live(self)
+            self._go_on_later(feed, before)
+            return
+        if self._replies:
+            frames = b"".join((*self._replies, frames))
+            self._replies.clear()
+        self._socket.write(frames)
+
+    def pass_on(self, frames: bytes) -> None:
+        if not self.is_full:
+            self._socket.write(frames)
+
+    def end(self, code: int, reason: str) -> None:
+        """Close. A socket with a backlog is cut, so that nothing that waits is delivered after this moment."""
+        if self.is_closed:
+            return
+        if self.is_full:
+            self._socket.abort()
+        else:
+            self._flush_replies()
+            self._socket.close(code, reason)
+        self.close()
+
+    def _flush_replies(self) -> None:
+        if self._replies:
+            frames = b"".join(self._replies)
+            self._replies.clear()
+            self._socket.write(frames)
+
+    # Subscriptions
+
+    def reserve(self, feed: Feed) -> Subscription:
+        """Hold a place in a feed that the caller has followed, before it is known whether this user may read it."""
+        self.remove(feed.conversation)  # subscribing again starts again, from the new cursor
+        subscription = Subscription(feed)
+        if self.is_closed:
+            self._hub.unfollow(feed)
+        else:
+            self.subscriptions[feed.conversation] = subscription
+        return subscription
+
+    def holds(self, subscription: Subscription) -> bool:
+        return self.subscriptions.get(subscription.feed.conversation) is subscription
+
+    def confirm(self, subscription: Subscription, role: str | None, first: int) -> None:
+        """This user may read here; `first` is the first seq they may see."""
+        subscription.role, subscription.first, subscription.is_confirmed = role, first, True
+        if role is None:
+            subscription.feed.visitors.add(self)
+        self._presence.arrived(subscription.feed.conversation, self.user_id)
+
+    def start(self, feed: Feed, seq: int) -> None:
+        """Deliver everything above `seq`: from the ring at once where it reaches, else from the log."""
+        if not self._go_live(feed, seq):
+            self._go_on_later(feed, seq)
+
+    def remove(self, conversation: str) -> bool:
+        subscription = self.subscriptions.pop(conversation, None)
+        if subscription is None:
+            return False
+        subscription.feed.drop(self)
+        self._hub.unfollow(subscription.feed)
+        if subscription.is_confirmed:
+            self._presence.departed(conversation, self.user_id)
+        return True
+
+    def lose(self, conversation: str, code: str) -> None:
+        self.remove(conversation)
+        if self.is_closed:
+            return
+        self.tell(ConversationRemoved(conversation=conversation, code=code))
+        if self.bound == conversation:
+            self.end(4507, "this conversation is closed to you")
+
+    def role_changed(self, conversation: str, role: str) -> None:
+        subscription = self.subscriptions.get(conversation)
+        if subscription is not None:
+            subscription.role = role
+
+    def close(self) -> None:
+        """Leave all feeds. The socket itself is closed by whoever called."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        for conversation in tuple(self.subscriptions):
+            self.remove(conversation)
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+        if self.is_full:
+            metrics.behind.dec()
+
+    # Falling behind and catching up
+
+    def on_full(self, is_full: bool) -> None:
+        if self.is_closed or is_full == self.is_full:
+            return
+        self.is_full = is_full
+        metrics.behind.inc(1 if is_full else -1)
+        if not is_full and self._drained is not None:
+            self._drained.set()
+
+    def _go_live(self, feed: Feed, seq: int) -> bool:
+        """Write what the ring has above `seq` and become live, without an await in between."""
+        if self.is_full or self._waits_for(feed):
+            return False
+        missing = feed.go_live(self, seq)
+        if missing is None:
+            return False
+        self._flush_replies()
+        frames = missing + self._hub.live_answers(feed.conversation)
+        if frames:
+            self._socket.write(frames)
+        return True
+
+    def _waits_for(self, feed: Feed) -> bool:
+        return any(waiting is feed for waiting, _ in self._waiting_to_catch_up)
+
+    def _go_on_later(self, feed: Feed, seq: int) -> None:
+        self._waiting_to_catch_up.append((feed, seq))
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        try:
+            while self._waiting_to_catch_up:
+                feed, seq = self._waiting_to_catch_up[0]
+                while self._follows(feed):
+                    await self._until_drained()
+                    if not self._follows(feed):
+                        break
+                    seq, is_live = await self._feed_some(feed, seq)
+                    if is_live:
+                        break
+                self._waiting_to_catch_up.popleft()
+        except ChatError:  # the database is away; the client comes back and resumes
+            self.end(1013, "the database cannot be reached")
+        except Exception:
+            logger.exception("catching up failed")
+            self.end(1011, "something broke on our side")
+
+    async def _feed_some(self, feed: Feed, seq: int) -> tuple[int, bool]:
+        missing = feed.go_live(self, seq)
+        if missing is not None:
+            self._flush_replies()
+            self._socket.write(missing + self._hub.live_answers(feed.conversation))
+            return feed.head, True
+        rows = await self._reader.since(feed.conversation, seq, CATCH_UP_EVENTS, up_to=feed.head)
+        if not rows or not self._follows(feed):
+            await asyncio.sleep(0.05)  # the feed heard of an event that this read did not see yet
+            return seq, False
+        self._flush_replies()
+        self._socket.write(b"".join(prepare_frame(encode(event_of(stored, actor))) for stored, actor in rows))
+        return rows[-1][0].seq, False
+
+    def _follows(self, feed: Feed) -> bool:
+        subscription = self.subscriptions.get(feed.conversation)
+        return not self.is_closed and subscription is not None and subscription.feed is feed
+
+    async def _until_drained(self) -> None:
+        while self.is_full and not self.is_closed:
+            self._drained = asyncio.Event()
+            await self._drained.wait()
+            self._drained = None
+
+    # Frames in flight
+
+    def began(self) -> None:
+        self._in_flight += 1
+        if self._in_flight == MAX_IN_FLIGHT:
+            self._socket.pause(True)
+
+    def finished(self) -> None:
+        self._in_flight -= 1
+        if self._in_flight == MAX_IN_FLIGHT - 1 and not self.is_closed:
+            self._socket.pause(False)
+

@@ -1,0 +1,184 @@
+"""The door of the sockets: who may come in, and what happens between the upgrade and the first frame.
+
+`/ws` is for all conversations; `/ws/room/{conversation}` and `/ws/private/{user}` are bound to one. A wrong credential is refused
+before the upgrade, with problem details; no credential at all is let in for ten seconds, to send `hello` with a ticket.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from loguru import logger
+from msgspec import UNSET
+
+from server.gateway.connection import Connection
+from server.gateway.dispatch import Dispatcher
+from server.gateway.fallback_socket import FallbackSocket
+from server.gateway.heartbeat import HEARTBEAT_S
+from server.gateway.identity import Identifier
+from server.gateway.rate_limits import RateLimits
+from server.gateway.subscribing import Subscriber
+from server.gateway.websocket_protocol import EXTENSION
+from server.hub.identity import Identity
+from server.hub.permissions import Permission
+from server.hub.studio import Studio
+from server.protocol.codec import decode_frame, encode
+from server.protocol.errors import BadFrame, ChatError, Draining, Forbidden, NotFound, RateLimited
+from server.protocol.frames import SUBPROTOCOL, ErrorFrame, Hello, Welcome
+from server.telemetry import metrics
+
+HELLO_TIMEOUT_S = 10.0
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Refused(Exception):
+    """The socket is closed with this code, after the upgrade."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class SocketEndpoint:
+    """An ASGI application for one of the three addresses."""
+
+    def __init__(self, studio: Studio, identifier: Identifier, limits: RateLimits) -> None:
+        self._studio = studio
+        self._identifier = identifier
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        held: Identity | None = None
+        try:
+            identity = await self._identifier.of_socket(dict(scope))
+            if self._studio.is_draining:
+                raise Draining()
+            bound = None
+            if identity is not None:
+                self._limits.acquire_socket(identity.user_id)
+                held = identity
+                bound = await self._bound(scope, identity)
+        except ChatError as error:
+            if held is not None:
+                self._limits.release_socket(held.user_id)
+            await _deny(scope, send, error)
+            return
+        offered = scope.get("subprotocols") or []
+        accept: dict[str, Any] = {"type": "websocket.accept"}
+        if SUBPROTOCOL in offered:
+            accept["subprotocol"] = SUBPROTOCOL
+        await send(accept)
+        try:
+            if identity is None:
+                held = identity = await self._wait_for_hello(scope, receive)
+                bound = await self._bound_after_hello(scope, identity)
+            await self._serve(scope, receive, send, identity, bound)
+        except Refused as refused:
+            await send({"type": "websocket.close", "code": refused.code, "reason": refused.reason})
+        finally:
+            if held is not None:
+                self._limits.release_socket(held.user_id)
+
+    async def _bound(self, scope: Scope, identity: Identity) -> str | None:
+        """The conversation in the path, which must be one that this person may read."""
+        parameters = scope.get("path_params", {})
+        if "conversation" in parameters:
+            conversation: str = parameters["conversation"]
+            await self._studio.check(identity, Permission.READ, conversation)
+            return conversation
+        if "user" in parameters:
+            return await self._studio.rooms.private_chat_with(identity, parameters["user"])
+        return None
+
+    async def _bound_after_hello(self, scope: Scope, identity: Identity) -> str | None:
+        try:
+            self._limits.acquire_socket(identity.user_id)
+        except RateLimited:
+            raise Refused(4504, "too many connections") from None
+        try:
+            return await self._bound(scope, identity)
+        except (NotFound, Forbidden):
+            raise Refused(4507, "there is no such conversation") from None
+        except ChatError as error:
+            raise Refused(1013, error.code) from None
+
+    async def _wait_for_hello(self, scope: Scope, receive: Receive) -> Identity:
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                message = await receive()
+        except TimeoutError:
+            raise Refused(4502, "no hello") from None
+        if message["type"] == "websocket.disconnect":
+            raise Refused(1000, "gone")
+        text = message.get("text")
+        if text is None:
+            raise Refused(1003, "frames are text")
+        try:
+            frame = decode_frame(text)
+            if not isinstance(frame, Hello):
+                raise BadFrame("the first frame is `hello`")
+            return await self._studio.access.redeem_ticket(frame.ticket)
+        except ChatError:
+            raise Refused(4502, "no valid ticket") from None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, identity: Identity, bound: str | None) -> None:
+        studio = self._studio
+        socket = scope["extensions"].get(EXTENSION) or FallbackSocket(send)
+        connection = Connection(socket, identity, studio.hub, studio.reader, studio.presence, bound)
+        dispatcher = Dispatcher(studio, self._limits, connection)
+        await studio.hub.attach(connection)
+        metrics.connections.inc()
+        try:
+            with logger.contextualize(connection=connection.id):
+                await self._welcome(connection)
+                socket.listen(dispatcher.receive, connection.on_full)
+                await _until_disconnect(receive, socket, connection)
+        except ChatError as error:
+            connection.tell(ErrorFrame(id=UNSET, code=error.code, message=error.detail, retryable=error.retryable))
+            connection.end(1013, error.code)
+        finally:
+            metrics.connections.dec()
+            dispatcher.close()
+            connection.close()
+            await studio.hub.detach(connection)
+
+    async def _welcome(self, connection: Connection) -> None:
+        studio, identity = self._studio, connection.identity
+        await studio.receipts.write()
+        conversations = await studio.rooms.mine(identity)
+        welcome = Welcome(user=identity.summary, connection=connection.id, heartbeat_s=HEARTBEAT_S, conversations=conversations)
+        connection.tell(welcome)
+        if connection.bound is not None and not await Subscriber(studio, connection).follow_from_head(connection.bound):
+            connection.end(4507, "there is no such conversation")
+
+
+async def _until_disconnect(receive: Receive, socket: Any, connection: Connection) -> None:
+    """Text goes to the dispatcher by itself; what comes here is the end, or a binary frame."""
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        if message.get("bytes") is not None:
+            connection.end(1003, "frames are text")
+        elif isinstance(socket, FallbackSocket):
+            socket.on_text(message["text"])
+
+
+async def _deny(scope: Scope, send: Send, error: ChatError) -> None:
+    """Answer the handshake with problem details instead of an upgrade."""
+    body = encode({
+        "type": f"/docs#{error.code}", "title": error.title, "status": error.status, "code": error.code, "detail": error.detail,
+        "retryable": error.retryable,
+    })  # fmt: skip
+    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

@@ -1,0 +1,69 @@
+"""The heartbeat: finds dead sockets, and tells the living what has moved in conversations they do not follow.
+
+One timer serves all sockets: each second it looks at a twenty-fifth of them.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from loguru import logger
+
+from server.hub.hub import Connection, Hub
+from server.protocol import clock
+from server.protocol.errors import ChatError
+from server.protocol.frames import Heads
+from server.storage.conversations import Conversations
+from server.telemetry import metrics
+
+HEARTBEAT_S = 25.0  # under the 60 s after which nginx closes an idle proxied socket by default
+NO_LIFE_S = 40.0  # one heartbeat missed and some seconds of grace
+STEPS = 25
+OVERLAP = timedelta(seconds=5)  # commits become visible later than the time they carry
+
+
+class Heartbeat:
+    def __init__(self, hub: Hub, conversations: Conversations) -> None:
+        self._hub = hub
+        self._conversations = conversations
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._beat())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        loop, step, since = asyncio.get_running_loop(), 0, clock.now()
+        while True:
+            due = loop.time() + HEARTBEAT_S / STEPS
+            await asyncio.sleep(HEARTBEAT_S / STEPS)
+            metrics.loop_lag_seconds.set(max(0.0, loop.time() - due))
+            step = (step + 1) % STEPS
+            try:
+                self._look_at(self._hub.connections()[step::STEPS], loop.time())
+                if step == 0:
+                    since = await self._tell_heads(since)
+            except ChatError:
+                pass  # the database is away; the next beat tells more
+            except Exception:
+                logger.exception("a heartbeat failed")
+
+    def _look_at(self, connections: list[Connection], now: float) -> None:
+        for connection in connections:
+            if now - connection.last_life > NO_LIFE_S:
+                connection.end(4012, "no life")
+            else:
+                connection.ping()
+
+    async def _tell_heads(self, since: datetime) -> datetime:
+        now = clock.now()
+        connections = self._hub.connections()
+        moved = await self._conversations.moved_since(since - OVERLAP, list({c.user_id for c in connections}))
+        for connection in connections:
+            heads = moved.get(connection.user_id)
+            if heads:
+                connection.tell(Heads(conversations=heads))
+        return now

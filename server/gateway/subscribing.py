@@ -1,0 +1,141 @@
+"""Subscribing: from cursors to feeds, with nothing lost between history and live.
+
+The feed is followed before anything is read, so an event that commits meanwhile is either in what is read or comes live. What would
+be too much to send, or belongs to another log, answers `reset: true`: never a silent part.
+"""
+
+from dataclasses import dataclass
+
+from msgspec import UnsetType
+
+from server.gateway.connection import Connection, Subscription
+from server.hub.feed import Feed
+from server.hub.permissions import may_read
+from server.hub.studio import Studio
+from server.protocol.errors import BadFrame
+from server.protocol.frames import MAX_SUBSCRIPTIONS, Cursor, Subscribe, Subscribed, SubscribedTo
+from server.protocol.ids import is_id
+
+MAX_MISSED_EVENTS = 1_000  # a conversation
+MAX_MISSED_BYTES = 4 * 1024 * 1024  # a resume
+
+
+@dataclass
+class _Wish:
+    subscription: Subscription
+    cursor: Cursor | None
+    start: int = 0
+    is_reset: bool = False
+    read: int = 0
+
+    @property
+    def feed(self) -> Feed:
+        return self.subscription.feed
+
+
+class Subscriber:
+    def __init__(self, studio: Studio, connection: Connection) -> None:
+        self._studio = studio
+        self._connection = connection
+
+    async def subscribe(self, frame: Subscribe) -> None:
+        """Answer, then deliver what was missed, then live events."""
+        wanted = self._wanted(frame)
+        wishes = await self._permitted(await self._reserve(wanted))
+        for wish in wishes:
+            self._place(wish)
+        await self._reset_what_is_too_much(wishes)
+        connection = self._connection
+        # From here to the end nothing waits. A place that is gone by now was lost to a kick while we were reading.
+        wishes = [wish for wish in wishes if connection.holds(wish.subscription)]
+        answers = {conversation: SubscribedTo(error="not_found") for conversation in wanted}
+        answers |= {wish.feed.conversation: _answer(wish) for wish in wishes}
+        connection.tell(Subscribed(id=frame.id, conversations=answers))
+        for wish in wishes:
+            connection.start(wish.feed, wish.start)
+
+    async def follow_from_head(self, conversation: str) -> bool:
+        """Subscribe without an answer: how a socket for one conversation begins. False: there is none to be read here."""
+        wishes = await self._permitted(await self._reserve({conversation: None}))
+        for wish in wishes:
+            self._connection.start(wish.feed, wish.feed.head)
+        return bool(wishes)
+
+    def _wanted(self, frame: Subscribe) -> dict[str, Cursor | None]:
+        connection = self._connection
+        if isinstance(frame.conversations, UnsetType):
+            if connection.bound is None:
+                raise BadFrame("`conversations` is missing")
+            return {connection.bound: None}
+        if len(frame.conversations.keys() | connection.subscriptions.keys()) > MAX_SUBSCRIPTIONS:
+            raise BadFrame(f"a socket follows at most {MAX_SUBSCRIPTIONS} conversations")
+        return frame.conversations
+
+    async def _reserve(self, wanted: dict[str, Cursor | None]) -> list[_Wish]:
+        """A place in each feed, from which nothing is delivered yet but which a kick already takes away."""
+        wishes = []
+        for conversation, cursor in wanted.items():
+            feed = await self._studio.hub.follow(conversation) if is_id(conversation) else None
+            if feed is not None:
+                wishes.append(_Wish(self._connection.reserve(feed), cursor))
+        return wishes
+
+    async def _permitted(self, wishes: list[_Wish]) -> list[_Wish]:
+        connection, identity = self._connection, self._connection.identity
+        conversations = [wish.feed.conversation for wish in wishes]
+        standings = await self._studio.standings.of_many(identity.user_id, identity.account_role, conversations)
+        permitted = []
+        for wish in wishes:
+            standing = standings.get(wish.feed.conversation)
+            if not connection.holds(wish.subscription):
+                continue
+            if standing is None or not may_read(standing):
+                connection.remove(wish.feed.conversation)
+                continue
+            connection.confirm(wish.subscription, standing.role, standing.visible_from)
+            wish.read = standing.read
+            permitted.append(wish)
+        return permitted
+
+    def _place(self, wish: _Wish) -> None:
+        """Where delivery starts, as far as the cursor alone tells."""
+        head, cursor = wish.feed.head, wish.cursor
+        if cursor is None:
+            wish.start = head
+        elif cursor.seq > head or (cursor.epoch != wish.feed.epoch and not (cursor.epoch is None and cursor.seq == 0)):
+            wish.start, wish.is_reset = head, True
+        else:
+            wish.start = max(cursor.seq, wish.subscription.first - 1)
+
+    async def _reset_what_is_too_much(self, wishes: list[_Wish]) -> None:
+        """What the ring holds is sent as it is; of what must be read from the log, only so much."""
+        long = [wish for wish in wishes if not wish.is_reset and wish.feed.since(wish.start) is None]
+        if not long:
+            return
+        heads = await self._studio.reader.heads([wish.feed.conversation for wish in long])
+        for wish in long:
+            floor = heads[wish.feed.conversation].first if wish.feed.conversation in heads else 1
+            if wish.feed.head - wish.start > MAX_MISSED_EVENTS or wish.start + 1 < floor:
+                _reset(wish)
+        missed = await self._studio.reader.missed(
+            {wish.feed.conversation: (wish.start, wish.feed.head) for wish in long if not wish.is_reset}
+        )
+        total = 0
+        for wish in long:
+            if not wish.is_reset:
+                total += missed.get(wish.feed.conversation, (0, 0))[1]
+                if total > MAX_MISSED_BYTES:
+                    _reset(wish)
+
+
+def _reset(wish: _Wish) -> None:
+    wish.start, wish.is_reset = wish.feed.head, True
+
+
+def _answer(wish: _Wish) -> SubscribedTo:
+    # A reset starts at the head of this moment, not of the moment when it was decided: the client loads a page after this answer.
+    if wish.is_reset:
+        wish.start = wish.feed.head
+    return SubscribedTo(
+        head=wish.feed.head, epoch=wish.feed.epoch, first=max(1, wish.subscription.first), reset=wish.is_reset, read=wish.read
+    )

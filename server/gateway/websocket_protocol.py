@@ -1,0 +1,165 @@
+"""The socket under the socket: uvicorn's WebSocket protocol, opened for prepared frames.
+
+A room of five hundred gets the same bytes five hundred times. ASGI's `send` would frame them anew for each member, at ten times the
+cost of the write itself; so this subclass hands the application an extension, `chat_studio.socket`, that writes a frame prepared
+once, and passes text frames to a callback in the turn in which they arrive.
+
+Promises: a write respects handshake, close and a dying transport, and never raises: a dead uvloop transport does, and one dead
+member must not cost the others their message.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+EXTENSION = "chat_studio.socket"
+HIGH_WATER_BYTES = 256 * 1024  # unsent bytes of ours a socket may hold; past it the socket is behind
+LOW_WATER_BYTES = 64 * 1024  # drained so far, it is fed again
+SEND_BUFFER_BYTES = 128 * 1024  # the kernel's share; its default of megabytes would hide a slow reader
+
+
+def prepare_frame(payload: bytes) -> bytes:
+    """An unmasked text frame (RFC 6455, section 5.2), the same bytes for every receiver."""
+    length = len(payload)
+    if length < 126:
+        return b"\x81" + length.to_bytes(1, "big") + payload
+    if length < 65536:
+        return b"\x81\x7e" + length.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+
+
+def split_frames(frames: bytes) -> list[bytes]:
+    """The payloads of frames made by `prepare_frame`, for a server without the extension."""
+    payloads, at = [], 0
+    while at < len(frames):
+        length, start = frames[at + 1], at + 2
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            length, start = int.from_bytes(frames[start : start + size], "big"), start + size
+        payloads.append(frames[start : start + length])
+        at = start + length
+    return payloads
+
+
+class PreparedSocket:
+    """What the application sees of one socket."""
+
+    __slots__ = ("_protocol",)
+
+    def __init__(self, protocol: "PreparedFramesProtocol") -> None:
+        self._protocol = protocol
+
+    def listen(self, on_text: Callable[[str], None], on_full: Callable[[bool], None]) -> None:
+        """Pass text frames to `on_text` as they come; tell `on_full` when too much is unsent, and when it has drained."""
+        self._protocol.on_text, self._protocol.on_full = on_text, on_full
+        self._protocol.pass_on_queued()
+
+    def write(self, frames: bytes) -> None:
+        self._protocol.write_prepared(frames)
+
+    def close(self, code: int, reason: str) -> None:
+        self._protocol.close_with(code, reason)
+
+    def abort(self) -> None:
+        """Drop the connection and everything unsent."""
+        self._protocol.transport.abort()
+
+    def pause(self, is_paused: bool) -> None:
+        """Stop or go on reading: whoever has too much in flight waits."""
+        self._protocol.pause(is_paused)
+
+    @property
+    def last_life(self) -> float:
+        """When the last byte came, by the event loop's clock: any byte counts as life."""
+        return self._protocol.last_life
+
+
+class PreparedFramesProtocol(WebSocketsSansIOProtocol):
+    on_text: Callable[[str], None] | None = None
+    on_full: Callable[[bool], None] | None = None
+    last_life = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.last_life = self.loop.time()
+        self.transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
+        raw = self.transport.get_extra_info("socket")
+        if raw is not None:
+            import socket
+
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        scope: Any = getattr(self, "scope", None)
+        if scope is not None:  # None: the handshake was refused
+            scope["extensions"][EXTENSION] = PreparedSocket(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.last_life = self.loop.time()
+        super().data_received(data)
+
+    def send_receive_event_to_app(self) -> None:
+        if self.on_text is None or self.curr_msg_data_type != "text" or self.close_sent:
+            super().send_receive_event_to_app()
+            return
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        try:
+            text = str(data, "utf-8")
+        except UnicodeDecodeError:
+            self.close_with(1007, "invalid UTF-8")
+            return
+        self.on_text(text)
+
+    def pass_on_queued(self) -> None:
+        """Frames that came before anybody listened wait in uvicorn's queue: pass them on first."""
+        rest = []
+        while not self.queue.empty():
+            message = self.queue.get_nowait()
+            text = message.get("text")
+            if message["type"] == "websocket.receive" and isinstance(text, str) and self.on_text is not None:
+                self.on_text(text)
+            else:
+                rest.append(message)
+        for message in rest:
+            self.queue.put_nowait(message)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def write_prepared(self, frames: bytes) -> None:
+        if self.close_sent or self.disconnected or not self.handshake_complete or self.transport.is_closing():
+            return
+        try:
+            self.transport.write(frames)
+        except Exception:
+            self.transport.abort()
+
+    def close_with(self, code: int, reason: str) -> None:
+        if self.close_sent or self.disconnected or self.transport.is_closing():
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.pause(False)  # the answer to our close frame must be readable
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def pause(self, is_paused: bool) -> None:
+        if is_paused != self.read_paused and not self.transport.is_closing():
+            self.read_paused = is_paused
+            (self.transport.pause_reading if is_paused else self.transport.resume_reading)()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.on_full is not None:
+            self.on_full(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.on_full is not None:
+            self.on_full(False)

@@ -1,0 +1,1 @@
+"""Decides and fans out: accounts, rooms, the message queue, feeds, runs, presence."""

@@ -1,0 +1,172 @@
+"""A feed: one conversation as this node sees it, and everybody here who listens to it.
+
+In:   encoded events from the bus, in any order; passing frames (typing, deltas …).
+Out:  to every live listener the same bytes, joined once a tick.
+Promises: a listener gets each event once and in order. An event that comes too early waits for the ones before it; after
+25 ms they are read from the log instead. A feed applies `member.left` in order: nothing above that seq reaches who left.
+
+Listeners are live (they get what is new) or catching up (they read the ring or the log until they stand at the head).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from server.bus.bus import EventNotice
+
+RING_BYTES = 256 * 1024  # about 800 short messages: a reconnect after some seconds needs no query
+RING_EVENTS = 1024
+OUT_OF_ORDER_S = 0.025  # two workers may publish 6 before 5; longer, and 5 is lost
+
+
+class Listener(Protocol):
+    """A connection, as a feed sees it."""
+
+    @property
+    def user_id(self) -> str: ...
+
+    def deliver(self, feed: "Feed", frames: bytes, before: int) -> None:
+        """Write prepared frames. `before` is the listener's seq without them: where to go on if it cannot take them."""
+
+    def pass_on(self, frames: bytes) -> None:
+        """Write prepared frames that may be left out when the listener is slow."""
+
+    def remove(self, conversation: str) -> bool:
+        """Stop listening; False when it did not listen."""
+
+    def lose(self, conversation: str, code: str) -> None:
+        """This conversation is not the listener's any more: stop listening and say so, with the reason's code."""
+
+
+Prepare = Callable[[bytes], bytes]
+Repair = Callable[["Feed"], Awaitable[None]]
+Effect = Callable[["Feed", EventNotice], None]
+
+
+class Feed:
+    """`prepare` frames a payload for the socket; `repair` reads a hole; `effect` applies events that change who may listen."""
+
+    def __init__(self, conversation: str, epoch: str, head: int, *, prepare: Prepare, repair: Repair, effects: dict[str, Effect]) -> None:
+        self.conversation = conversation
+        self.epoch = epoch
+        self.head = head
+        self.live: dict[Listener, None] = {}  # ordered: who came first is served first
+        self.visitors: set[Listener] = set()  # listen to a public conversation without being a member
+        self.followers = 0  # live or catching up; without any the feed can go
+        self._prepare = prepare
+        self._repair = repair
+        self._effects = effects
+        self._ring: deque[tuple[int, bytes]] = deque()
+        self._ring_bytes = 0
+        self._pending: list[bytes] = []
+        self._pending_from = head  # what listeners had before the first pending event
+        self._passing: list[bytes] = []
+        self._flush_planned = False
+        self._early: dict[int, EventNotice] = {}
+        self._repair_timer: asyncio.TimerHandle | None = None
+        self._repairing: asyncio.Task[None] | None = None
+
+    def push(self, events: list[EventNotice]) -> None:
+        """Take events in; what is known already is ignored, what comes too early waits."""
+        for event in events:
+            if event.seq == self.head + 1:
+                self._append(event)
+            elif event.seq > self.head:
+                self._early[event.seq] = event
+        while self._early and (follower := self._early.pop(self.head + 1, None)) is not None:
+            self._append(follower)
+        if self._early:
+            self._early = {seq: event for seq, event in self._early.items() if seq > self.head}
+        if self._early and self._repair_timer is None:
+            self._repair_timer = asyncio.get_running_loop().call_later(OUT_OF_ORDER_S, self._start_repair)
+
+    def pass_on(self, payload: bytes, *, droppable: bool) -> None:
+        """A frame that is in no log. What may be dropped goes only to those who keep up."""
+        frame = self._prepare(payload)
+        (self._passing if droppable else self._pending).append(frame)
+        self._plan_flush()
+
+    def since(self, seq: int) -> bytes | None:
+        """The prepared frames above `seq`, or None when the ring does not reach back so far."""
+        if seq >= self.head:
+            return b""
+        if not self._ring or self._ring[0][0] > seq + 1:
+            return None
+        return b"".join(frame for number, frame in self._ring if number > seq)
+
+    def go_live(self, listener: Listener, seq: int) -> bytes | None:
+        """Make a listener that has everything up to `seq` live, and return what it still needs to be written first.
+
+        None: the ring does not reach back to `seq`, read the log and try again. No await may stand between this call and the
+        write, or what comes next would overtake it.
+        """
+        self.flush()
+        missing = self.since(seq)
+        if missing is not None:
+            self.live[listener] = None
+        return missing
+
+    def drop_live(self, listener: Listener) -> None:
+        """Deliver nothing for now: the listener reads slowly and will come back with the seq it has."""
+        self.live.pop(listener, None)
+
+    def drop(self, listener: Listener) -> None:
+        self.live.pop(listener, None)
+        self.visitors.discard(listener)
+
+    def forget_texts(self) -> None:
+        """Empty the ring: some text in it has been deleted, and whoever resumes now must not get it."""
+        self._ring.clear()
+        self._ring_bytes = 0
+
+    def flush(self) -> None:
+        """Write what is pending, once for all events of this tick."""
+        self._flush_planned = False
+        pending, passing = self._pending, self._passing
+        if pending:
+            frames = pending[0] if len(pending) == 1 else b"".join(pending)
+            before, self._pending, self._pending_from = self._pending_from, [], self.head
+            for listener in tuple(self.live):
+                listener.deliver(self, frames, before)
+        if passing:
+            self._passing = []
+            frames = b"".join(passing)
+            for listener in tuple(self.live):
+                listener.pass_on(frames)
+
+    def close(self) -> None:
+        if self._repair_timer is not None:
+            self._repair_timer.cancel()
+        if self._repairing is not None:
+            self._repairing.cancel()
+
+    def _append(self, event: EventNotice) -> None:
+        frame = self._prepare(event.payload)
+        self.head = event.seq
+        self._ring.append((event.seq, frame))
+        self._ring_bytes += len(frame)
+        while self._ring_bytes > RING_BYTES or len(self._ring) > RING_EVENTS:
+            self._ring_bytes -= len(self._ring.popleft()[1])
+        self._pending.append(frame)
+        effect = self._effects.get(event.kind)
+        if effect is None:
+            self._plan_flush()
+        else:
+            self.flush()  # everybody who could read so far gets this one too; then the rules change
+            effect(self, event)
+
+    def _plan_flush(self) -> None:
+        if not self._flush_planned:
+            self._flush_planned = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def _start_repair(self) -> None:
+        self._repair_timer = None
+        if self._early and (self._repairing is None or self._repairing.done()):
+            self._repairing = asyncio.get_running_loop().create_task(self._repair_hole())
+
+    async def _repair_hole(self) -> None:
+        await self._repair(self)
+        if self._early:  # the log had less than was announced: the database was away, so try again
+            self._repair_timer = asyncio.get_running_loop().call_later(1.0, self._start_repair)

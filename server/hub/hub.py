@@ -1,0 +1,283 @@
+"""The hub of this node: who is connected, which feeds are open, and how what was committed reaches both.
+
+In:   connections that come and go; notices from the bus.
+Out:  frames to connections, by way of feeds.
+Promises: a feed is open as long as anybody here follows it, and listens on the bus before it reads its head, so that nothing falls
+between. What changes who may listen (a kick, a deletion, a room closed to visitors) is applied in the order of the log.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
+
+from loguru import logger
+
+from server.bus.bus import (
+    STUDIO_TOPIC,
+    Bus,
+    EventNotice,
+    EventsNotice,
+    GrantsEnded,
+    Notice,
+    PassingNotice,
+    UserNotice,
+    conversation_topic,
+    user_topic,
+)
+from server.hub.event_frames import notice_of
+from server.hub.feed import Feed, Listener, Prepare
+from server.protocol.codec import decode_stored, encode
+from server.protocol.events import ConversationUpdated, MemberJoined, MemberLeft, MemberRole
+from server.protocol.frames import Actor, Event, ServerFrame
+from server.storage.log_reader import LogReader
+from server.storage.message_log import Stored
+
+REPAIR_EVENTS = 1000  # read at once when a hole is found
+
+
+class Connection(Listener, Protocol):
+    """A socket, as the hub sees it."""
+
+    @property
+    def grant_id(self) -> str: ...
+
+    @property
+    def account_role(self) -> str: ...
+
+    def tell(self, frame: ServerFrame) -> None:
+        """Write one frame to this connection alone."""
+
+    def ping(self) -> None: ...
+
+    @property
+    def last_life(self) -> float: ...
+
+    def role_changed(self, conversation: str, role: str) -> None: ...
+
+    def end(self, code: int, reason: str) -> None:
+        """Close at once; what waits to be written is thrown away."""
+
+
+SummaryOf = Callable[[str, str, str], Awaitable[ServerFrame | None]]
+
+
+class Hub:
+    """`prepare` frames a payload; `summary_of(user, account role, conversation)` makes a `conversation.added` frame."""
+
+    def __init__(self, bus: Bus, reader: LogReader, prepare: Prepare) -> None:
+        self._bus = bus
+        self._reader = reader
+        self._prepare = prepare
+        self._feeds: dict[str, Feed] = {}
+        self._opening: dict[str, asyncio.Task[Feed | None]] = {}
+        self._connections: dict[str, dict[Connection, None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.summary_of: SummaryOf | None = None
+        self.live_answers_of: Callable[[str], Iterable[ServerFrame]] = lambda _: ()
+
+    async def open(self) -> None:
+        await self._bus.listen(STUDIO_TOPIC, self._on_notice)
+
+    # Connections
+
+    async def attach(self, connection: Connection) -> None:
+        user = connection.user_id
+        sockets = self._connections.setdefault(user, {})
+        sockets[connection] = None
+        if len(sockets) == 1:
+            await self._bus.listen(user_topic(user), self._on_notice)
+
+    async def detach(self, connection: Connection) -> None:
+        user = connection.user_id
+        sockets = self._connections.get(user, {})
+        sockets.pop(connection, None)
+        if not sockets and self._connections.pop(user, None) is not None:
+            await self._bus.unlisten(user_topic(user))
+
+    def connections(self) -> list[Connection]:
+        return [connection for sockets in self._connections.values() for connection in sockets]
+
+    @property
+    def connection_count(self) -> int:
+        return sum(map(len, self._connections.values()))
+
+    @property
+    def feed_count(self) -> int:
+        return len(self._feeds)
+
+    def is_online(self, user: str) -> bool:
+        return user in self._connections
+
+    # Feeds
+
+    async def follow(self, conversation: str) -> Feed | None:
+        """The open feed of a conversation, opened if need be; pair with `unfollow`. None: there is no such conversation."""
+        feed = self._feeds.get(conversation)
+        if feed is None:
+            opening = self._opening.get(conversation)
+            if opening is None:
+                opening = asyncio.get_running_loop().create_task(self._open(conversation))
+                self._opening[conversation] = opening
+                opening.add_done_callback(lambda _: self._opening.pop(conversation, None))
+            feed = await asyncio.shield(opening)
+            if feed is None:
+                return None
+            # Between the feed's opening and this line its last follower may have left.
+            feed = self._feeds.setdefault(conversation, feed)
+        feed.followers += 1
+        return feed
+
+    def unfollow(self, feed: Feed) -> None:
+        feed.followers -= 1
+        if feed.followers <= 0 and self._feeds.get(feed.conversation) is feed:
+            del self._feeds[feed.conversation]
+            feed.close()
+            self.spawn(self._unlisten_unless_open(feed.conversation))
+
+    def feed(self, conversation: str) -> Feed | None:
+        return self._feeds.get(conversation)
+
+    def live_answers(self, conversation: str) -> bytes:
+        """What each running answer has said so far, as prepared frames: for whoever comes in the middle."""
+        return b"".join(self._prepare(encode(frame)) for frame in self.live_answers_of(conversation))
+
+    async def _open(self, conversation: str) -> Feed | None:
+        early: list[Notice] = []
+        await self._bus.listen(conversation_topic(conversation), early.append)
+        head = (await self._reader.heads([conversation])).get(conversation)
+        if head is None:
+            await self._bus.unlisten(conversation_topic(conversation))
+            return None
+        feed = Feed(
+            conversation, head.epoch, head.last,
+            prepare=self._prepare, repair=self._repair, effects=self._effects,
+        )  # fmt: skip
+        self._feeds[conversation] = feed
+        await self._bus.listen(conversation_topic(conversation), self._on_notice)
+        for notice in early:
+            self._on_notice(notice)
+        return feed
+
+    async def _unlisten_unless_open(self, conversation: str) -> None:
+        if conversation not in self._feeds and conversation not in self._opening:
+            await self._bus.unlisten(conversation_topic(conversation))
+
+    async def _repair(self, feed: Feed) -> None:
+        """Read what the feed misses, once for everybody here."""
+        rows = await self._reader.since(feed.conversation, feed.head, REPAIR_EVENTS)
+        feed.push([notice_of(stored, actor) for stored, actor in rows])
+
+    # What travels
+
+    def publish(self, committed: Iterable[tuple[Stored, Actor]]) -> None:
+        """Tell all nodes what was committed; to be called after the commit, never before."""
+        by_conversation: dict[str, list[EventNotice]] = {}
+        for stored, actor in committed:
+            by_conversation.setdefault(stored.conversation, []).append(notice_of(stored, actor))
+        for conversation, events in by_conversation.items():
+            self._bus.publish(conversation_topic(conversation), EventsNotice(conversation, events))
+
+    def pass_on(self, conversation: str, frame: ServerFrame, *, droppable: bool) -> None:
+        """A frame that no log keeps, to everybody who listens to the conversation."""
+        self._bus.publish(conversation_topic(conversation), PassingNotice(conversation, encode(frame), droppable))
+
+    def added(self, user: str, conversation: str) -> None:
+        self._bus.publish(user_topic(user), UserNotice(user, "added", conversation))
+
+    def removed(self, user: str, conversation: str, code: str) -> None:
+        self._bus.publish(user_topic(user), UserNotice(user, "removed", conversation, code))
+
+    async def end_grants(self, grants: Sequence[str]) -> None:
+        """Cut the sockets under these grants, on every node."""
+        self._bus.publish(STUDIO_TOPIC, GrantsEnded(list(grants)))
+
+    def _on_notice(self, notice: Notice) -> None:
+        match notice:
+            case EventsNotice():
+                feed = self._feeds.get(notice.conversation)
+                if feed is not None:
+                    feed.push(notice.events)
+            case PassingNotice():
+                feed = self._feeds.get(notice.conversation)
+                if feed is not None:
+                    feed.pass_on(notice.payload, droppable=notice.droppable)
+            case UserNotice():
+                self._tell_user(notice)
+            case GrantsEnded():
+                ended = set(notice.grants)
+                for connection in self.connections():
+                    if connection.grant_id in ended:
+                        connection.end(4500, "session ended")
+
+    def _tell_user(self, notice: UserNotice) -> None:
+        sockets = tuple(self._connections.get(notice.user, ()))
+        match notice.verb:
+            case "removed":
+                for connection in sockets:
+                    connection.lose(notice.conversation, notice.code)
+            case "added" if sockets:
+                self.spawn(self._tell_added(notice.user, sockets, notice.conversation))
+
+    async def _tell_added(self, user: str, sockets: tuple[Connection, ...], conversation: str) -> None:
+        assert self.summary_of is not None
+        frame = await self.summary_of(user, sockets[0].account_role, conversation)
+        if frame is not None:
+            for connection in sockets:
+                connection.tell(frame)
+
+    # What changes who may listen
+
+    @property
+    def _effects(self) -> dict[str, Callable[[Feed, EventNotice], None]]:
+        return {
+            "member.left": self._on_left,
+            "member.joined": self._on_joined,
+            "member.role": self._on_role,
+            "conversation.updated": self._on_updated,
+            "conversation.deleted": self._on_deleted,
+            "message.deleted": lambda feed, _: feed.forget_texts(),
+        }
+
+    def _on_left(self, feed: Feed, event: EventNotice) -> None:
+        left = decode_stored(decode_stored(event.payload, Event).data, MemberLeft)
+        for connection in tuple(self._connections.get(left.user, ())):
+            connection.remove(feed.conversation)
+
+    def _on_joined(self, feed: Feed, event: EventNotice) -> None:
+        joined = decode_stored(decode_stored(event.payload, Event).data, MemberJoined)
+        for connection in tuple(self._connections.get(joined.user, ())):
+            connection.role_changed(feed.conversation, joined.role)
+            feed.visitors.discard(connection)
+
+    def _on_role(self, feed: Feed, event: EventNotice) -> None:
+        changed = decode_stored(decode_stored(event.payload, Event).data, MemberRole)
+        for connection in tuple(self._connections.get(changed.user, ())):
+            connection.role_changed(feed.conversation, changed.role)
+
+    def _on_updated(self, feed: Feed, event: EventNotice) -> None:
+        updated = decode_stored(decode_stored(event.payload, Event).data, ConversationUpdated)
+        if updated.visibility == "private":
+            for visitor in tuple(feed.visitors):
+                visitor.lose(feed.conversation, "not_found")
+
+    def _on_deleted(self, feed: Feed, event: EventNotice) -> None:
+        for visitor in tuple(feed.visitors):
+            visitor.lose(feed.conversation, "deleted")
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception:
+                logger.exception("a task of the hub failed")
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        for feed in self._feeds.values():
+            feed.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,65 @@
+"""What people do to messages: send, edit, delete, react, pin; and reading them back.
+
+Sockets use `put`, which returns at once and answers by callback; HTTP uses `append`, which waits. Both make the same draft.
+"""
+
+from server.hub import mentions
+from server.hub.identity import Identity
+from server.hub.message_drafts import draft_of
+from server.hub.message_queue import MessageQueue, Settled
+from server.hub.event_frames import event_of
+from server.protocol.errors import BadFrame
+from server.protocol.events import Mention
+from server.protocol.frames import Durable, Edit, Send
+from server.protocol.views import EventPage, MessagePage
+from server.storage.log_reader import LogReader
+from server.storage.message_log import Stored
+from server.storage.messages import Messages
+from server.storage.standings import Standing
+from server.storage.users import Users
+
+MAX_MESSAGES = 200  # a page
+MAX_EVENTS = 1_000
+
+
+class Messenger:
+    def __init__(
+        self, queue: MessageQueue, messages: Messages, reader: LogReader, users: Users, models: frozenset[str]
+    ) -> None:
+        self._queue = queue
+        self._messages = messages
+        self._reader = reader
+        self._users = users
+        self._models = models
+
+    def needs_names(self, frame: Durable) -> bool:
+        """Whether names must be looked up before the draft can be made: then `put` is not enough."""
+        return isinstance(frame, Send) and "@" in frame.text
+
+    def put(self, identity: Identity, conversation: str, frame: Durable, settled: Settled, found: list[Mention] | None = None) -> None:
+        self._queue.put(draft_of(identity, conversation, frame, found), settled)
+
+    async def append(self, identity: Identity, conversation: str, frame: Durable) -> Stored:
+        found = await self.mentions_in(frame.text, conversation) if isinstance(frame, Send) else None
+        return await self._queue.append(draft_of(identity, conversation, frame, found))
+
+    async def mentions_in(self, text: str, conversation: str) -> list[Mention]:
+        """Members of the conversation, and models, that the text calls by name."""
+        found = mentions.candidates(text)
+        if not found:
+            return []
+        users = await self._users.members_by_key(conversation, list(mentions.possible_keys(found)))
+        return mentions.resolve(found, users, self._models)
+
+    async def page(self, conversation: str, standing: Standing, *, before: int | None, after: int | None, limit: int) -> MessagePage:
+        if before is not None and after is not None:
+            raise BadFrame("`before` and `after` exclude each other")
+        return await self._messages.page(
+            conversation, before=before, after=after, limit=limit, visible_from=standing.visible_from
+        )
+
+    async def events(self, conversation: str, standing: Standing, *, after: int, limit: int) -> EventPage:
+        """The log itself, from `after` on. Head first: an event that comes in between belongs to the next page."""
+        head = (await self._reader.heads([conversation]))[conversation]
+        rows = await self._reader.since(conversation, max(after, standing.visible_from - 1), limit, up_to=head.last)
+        return EventPage(events=[event_of(stored, actor) for stored, actor in rows], head=head.last, epoch=head.epoch)

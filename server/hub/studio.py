@@ -1,0 +1,42 @@
+"""The studio: every part of the hub in one place, as the gateway sees it."""
+
+from dataclasses import dataclass, field
+
+from server.hub.accounts import Accounts
+from server.hub.assistant import Assistant
+from server.hub.hub import Hub
+from server.hub.identity import Identity
+from server.hub.messenger import Messenger
+from server.hub.permissions import Permission, refusal
+from server.hub.presence import Presence
+from server.hub.receipts import Receipts
+from server.hub.rooms import Rooms
+from server.hub.search import Search
+from server.protocol.errors import NotFound
+from server.storage.log_reader import LogReader
+from server.storage.standings import Standing, Standings
+
+
+@dataclass
+class Studio:
+    accounts: Accounts
+    standings: Standings
+    hub: Hub
+    rooms: Rooms
+    messenger: Messenger
+    assistant: Assistant
+    presence: Presence
+    receipts: Receipts
+    reader: LogReader
+    search: Search
+    is_draining: bool = field(default=False)
+
+    async def check(self, identity: Identity, permission: Permission, conversation: str) -> Standing:
+        """The caller's standing in a conversation, or the reason why `permission` is not theirs."""
+        standing = await self.standings.of(identity.user_id, identity.account_role, conversation)
+        if standing is None:
+            raise NotFound("there is no such conversation")
+        error = refusal(permission, standing)
+        if error is not None:
+            raise error
+        return standing

@@ -1,0 +1,155 @@
+"""JSON on the wire, in and out: the only place that reads or writes it.
+
+In:   the text of a frame or body, from anybody.
+Out:  a typed value, or `BadJson` (no JSON, or JSON with a trap in it) or `BadFrame` (sound JSON of another shape).
+Promises: what is accepted has one reading only. Duplicate keys, NUL, lone surrogates, NaN, infinities and a depth above 32
+are refused, because two parsers on the way would read them differently (RFC 8259, section 4
+and 6; RFC 7493, I-JSON). The standard library's scanner does the parsing, since it shows duplicate keys, which msgspec
+does not; msgspec then converts and checks the shape.
+"""
+
+import json
+import math
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from server.protocol.errors import BadFrame, BadJson
+from server.protocol.frames import ClientFrame, client_frame_types
+
+T = TypeVar("T")
+
+MAX_DEPTH = 32
+MAX_DIGITS = 25  # no number of ours is longer; parsing a long one is quadratic
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+
+def decode_frame(text: str) -> ClientFrame:
+    """One client frame. The error's `frame_id` tells which `id` came, where one could be read."""
+    value = parse(text)
+    try:
+        if not isinstance(value, dict):
+            raise BadFrame("a frame is a JSON object")
+        frame_type = client_frame_types.get(value.get("type"))  # type: ignore[arg-type]
+        if frame_type is None:
+            raise BadFrame(f"unknown frame type {_quoted(value.get('type'))}")
+        return convert(value, frame_type)
+    except BadFrame as error:
+        raise BadFrameWithId(error.detail, value.get("id") if isinstance(value, dict) else None) from None
+
+
+class BadFrameWithId(BadFrame):
+    """A frame of the wrong shape; `frame_id` is whatever came as its `id`."""
+
+    def __init__(self, detail: str, frame_id: object) -> None:
+        super().__init__(detail)
+        self.frame_id = frame_id
+
+
+def decode_body(raw: bytes, shape: type[T]) -> T:
+    """The body of an HTTP request as `shape`."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise BadJson("the body is not UTF-8") from None
+    return convert(parse(text), shape)
+
+
+def convert(value: object, shape: type[T]) -> T:
+    """Already parsed JSON as `shape`, strictly: no unknown field, no silent change of type."""
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        raise BadFrame(str(error)) from None
+
+
+def convert_text_fields(fields: dict[str, str], shape: type[T]) -> T:
+    """A query string or form as `shape`: everything comes as text, so "10" may be a number and "true" a boolean."""
+    for value in fields.values():
+        _check_string(value)
+    try:
+        return msgspec.convert(fields, shape, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadFrame(str(error)) from None
+
+
+def decode_stored(raw: str | bytes, shape: type[T]) -> T:
+    """JSON that this server once wrote itself."""
+    return msgspec.json.decode(raw, type=shape)
+
+
+def parse(text: str) -> object:
+    """Any JSON value without traps."""
+    try:
+        value = _scan(text)
+    except (ValueError, RecursionError) as error:
+        raise BadJson(str(error)[:200]) from None
+    # A backslash is the only way to spell a NUL or half a surrogate pair: the common frame skips this walk.
+    if "\\" in text or text.count("[") + text.count("{") > MAX_DEPTH:
+        _check(value)
+    return value
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise BadJson("an object names the same key twice")
+    return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise BadJson("a number is too long")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise BadJson("a number is too large")
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    raise BadJson(f"{name} is not JSON")
+
+
+_scan = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_int=_integer, parse_float=_float, parse_constant=_constant
+).decode
+
+
+def _check(value: object) -> None:
+    """Walk the tree without recursion: depth, and the characters no string of ours may hold."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, str):
+                _check_string(item)
+            elif isinstance(item, dict | list):
+                if depth > MAX_DEPTH:
+                    raise BadJson(f"nested deeper than {MAX_DEPTH}")
+                if isinstance(item, dict):
+                    below.extend(item)
+                    below.extend(item.values())
+                else:
+                    below.extend(item)
+        level = below
+
+
+def _check_string(text: str) -> None:
+    if "\0" in text:
+        raise BadJson("a string holds a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadJson("a string holds half of a surrogate pair") from None
+
+
+def _quoted(value: object) -> str:
+    text = value if isinstance(value, str) else type(value).__name__
+    return repr(text[:40])

@@ -1,0 +1,184 @@
+"""Serving: from settings to a running studio, and back to nothing on a signal.
+
+Order of a stop: not ready, no new sockets, everybody told when to come back, what was accepted is committed and acknowledged,
+sockets closed with 1012, the parts, the database, our own Postgres. A second signal is not needed: every step has a deadline.
+"""
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from loguru import logger
+
+from server.app import Parts, make_app
+from server.gateway.identity import is_loopback_host
+from server.gateway.websocket_protocol import PreparedFramesProtocol
+from server.hub.sample_room import make_sample_room
+from server.protocol.errors import ChatError
+from server.protocol.frames import MAX_FRAME_BYTES, Drain
+from server.settings import Settings
+from server.storage.database import Database
+from server.storage.embedded_postgres import EmbeddedPostgres, PostgresError
+from server.storage.schema import SchemaError, bring_up_to_date
+
+BACKLOG = 4096  # a storm of reconnects waits in the kernel rather than being refused
+DRAIN_SPREAD_MS = 3000  # clients come back over three seconds, not all in one
+SETTLE_TIMEOUT_S = 3.0
+
+
+class StartError(Exception):
+    """The studio cannot start; the message is one line for the operator."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handling: a stop is ours to order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGINT or SIGTERM."""
+    if settings.workers > 1:
+        raise StartError("CHAT_STUDIO_WORKERS: several workers need the Redis bus, which this version does not have; use 1")
+    listener = _listen(settings)
+    postgres: EmbeddedPostgres | None = None
+    try:
+        dsn = settings.database_url
+        if dsn is None:
+            postgres = EmbeddedPostgres(settings.data_dir, log=logger.info)
+            dsn = await postgres.start()
+        await _serve_on(settings, dsn, listener)
+    except (PostgresError, SchemaError) as error:
+        raise StartError(str(error)) from None
+    except ChatError as error:
+        raise StartError(f"the database cannot be used: {error.detail}") from None
+    except OSError as error:
+        raise StartError(f"the database cannot be reached: {error}") from None
+    finally:
+        listener.close()
+        if postgres is not None:
+            await postgres.stop()
+
+
+async def _serve_on(settings: Settings, dsn: str, listener: socket.socket) -> None:
+    await bring_up_to_date(dsn)
+    database = Database(dsn)
+    await database.open()
+    parts = Parts(settings, database)
+    try:
+        await parts.open()
+        is_first_start = await parts.studio.accounts.ensure_admin()
+        if is_first_start and settings.sample_room:
+            await make_sample_room(parts.studio.rooms, parts.studio.accounts, parts.queue)
+        server = Server(_uvicorn_config(settings, parts))
+        serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        await _greet(settings, parts, listener)
+        # What lives now lives as long as the process: leave it out of every collection that follows.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)  # frames make no cycles; a collection in mid-fan-out would be seen as a late message
+        stopped = _stop_signal()
+        await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+        await _drain(parts, server, serving)
+    finally:
+        try:
+            await asyncio.wait_for(parts.close(), 5.0)
+        except TimeoutError:
+            logger.warning("some work did not end in time; unfinished runs will be marked by the next start")
+        await database.close()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Bind before anything else is started: a taken port is known in a millisecond."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"CHAT_STUDIO_PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}; another port: --port 8001"
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _uvicorn_config(settings: Settings, parts: Parts) -> uvicorn.Config:
+    return uvicorn.Config(
+        make_app(parts),  # type: ignore[arg-type]
+        loop="none",
+        http="httptools",
+        ws=PreparedFramesProtocol,
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=None,  # its pong waits behind a slow reader's backlog; the heartbeat is ours
+        ws_ping_timeout=None,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def _stop_signal() -> "asyncio.Future[None]":
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[None] = loop.create_future()
+
+    def stop(name: str) -> None:
+        if not stopped.done():
+            logger.info("{}: stopping", name)
+            stopped.set_result(None)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, signal.Signals(number).name)
+    return stopped
+
+
+async def _drain(parts: Parts, server: Server, serving: "asyncio.Task[None]") -> None:
+    parts.studio.is_draining = True
+    connections = parts.hub.connections()
+    for place, connection in enumerate(connections):
+        connection.tell(Drain(reconnect_in_ms=500 + DRAIN_SPREAD_MS * place // max(1, len(connections))))
+    try:
+        await asyncio.wait_for(parts.queue.settle(), SETTLE_TIMEOUT_S)
+    except TimeoutError:
+        logger.warning("the database did not answer in time: some sends stay without an answer, their senders will repeat them")
+    for connection in parts.hub.connections():
+        connection.end(1012, "this server is about to restart")
+    server.should_exit = True
+    await asyncio.wait([serving], timeout=3.0)
+
+
+async def _greet(settings: Settings, parts: Parts, listener: socket.socket) -> None:
+    """One line for the person who started it: where, and how to get in."""
+    host, port = listener.getsockname()[:2]
+    shown = "127.0.0.1" if is_loopback_host(settings.host) else host
+    address = settings.public_url or f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    accounts = parts.studio.accounts
+    if not settings.rate_limits:
+        logger.warning("rate and connection limits are off (CHAT_STUDIO_RATE_LIMITS): for benchmarks only")
+    if is_loopback_host(settings.host):
+        token = await accounts.sign_in_link_token()
+        link = f"  -  sign in as admin: {address}/#sign-in={token}" if token else ""
+    elif await accounts.needs_set_up():
+        token = await accounts.set_up_token()
+        link = f"  -  claim the admin account: {address}/#set-up={token}"
+    else:
+        link = ""
+    sys.stdout.write(f"Chat Studio: {address}{link}\n")
+    sys.stdout.flush()

@@ -1,0 +1,102 @@
+"""Settings: from the command line, the environment and a YAML file, in this order. Nothing else reads the environment.
+
+Own names carry the prefix `CHAT_STUDIO_` (in the YAML file they stand without it, in small letters); `DATABASE_URL`, `REDIS_URL`
+and `SENTRY_DSN` are taken as they are.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+CONFIG_FILE = "chat-studio.yaml"
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message is one line that names it."""
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _switch(value: object) -> object:
+    return {"on": True, "off": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CHAT_STUDIO_", extra="forbid", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    data_dir: Path = Field(Path("data"), description="where the studio's own Postgres and files live")
+    workers: int = Field(1, ge=1, le=64, description="processes that share the port")
+    public_url: str | None = Field(None, description="the address people use, where a proxy stands before the studio")
+    registration: Literal["open", "invitation", "closed", "loopback"] = Field(
+        "loopback", description="who may register: everybody, with an invitation, nobody, or everybody on this machine"
+    )
+    allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
+        [], description="further origins whose pages may open sockets, separated by commas"
+    )
+    trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded headers count, separated by commas")
+    rate_limits: Annotated[bool, BeforeValidator(_switch)] = Field(True, description="off only for benchmarks")
+    sample_room: Annotated[bool, BeforeValidator(_switch)] = Field(True, description="make a sample room at the first start")
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much to log")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+    database_url: str | None = Field(
+        None, validation_alias=AliasChoices("database_url", "DATABASE_URL"), description="any PostgreSQL from 15 on"
+    )
+    redis_url: str | None = Field(
+        None, validation_alias=AliasChoices("redis_url", "REDIS_URL"), description="the bus between several workers"
+    )
+    sentry_dsn: str | None = Field(
+        None, validation_alias=AliasChoices("sentry_dsn", "SENTRY_DSN"), description="where error reports go"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = Path(os.environ.get("CHAT_STUDIO_CONFIG", CONFIG_FILE))
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
+
+
+def load(**given: Any) -> Settings:
+    """The settings; `given` comes from the command line, where None means not given."""
+    named = os.environ.get("CHAT_STUDIO_CONFIG")
+    if named and not Path(named).is_file():
+        raise SettingsError(f"CHAT_STUDIO_CONFIG names {named}, and there is no such file")
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.startswith("CHAT_STUDIO_") and name != "CHAT_STUDIO_CONFIG" and _field_of(name) is None
+    )
+    if unknown:
+        raise SettingsError(f"{unknown[0]} is no setting of Chat Studio; see `chat-studio serve --help`")
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "a setting"
+        shown = name if name.isupper() else f"CHAT_STUDIO_{name.upper()}"
+        raise SettingsError(f"{shown}: {first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r:.80})") from None
+    except Exception as error:  # noqa: BLE001  # a YAML file that is none: the parser's words help most
+        raise SettingsError(f"{CONFIG_FILE} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _field_of(name: str) -> str | None:
+    field = name.removeprefix("CHAT_STUDIO_").lower()
+    return field if field in Settings.model_fields else None

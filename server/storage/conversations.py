@@ -1,0 +1,248 @@
+"""Conversations and their members: what is there now, and making new ones."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from server.protocol.clock import rfc3339
+from server.protocol.errors import NotFound
+from server.protocol.frames import ConversationSummary, UserSummary
+from server.protocol.ids import is_id, new_id
+from server.protocol.views import Conversation, Member
+from server.storage.database import Connection, Database, Record
+
+SORT_COLUMNS = {"created_at": "c.created_at", "updated_at": "h.updated_at", "title": "lower(coalesce(c.title, peer.username))"}
+
+
+@dataclass(frozen=True, slots=True)
+class NewConversation:
+    """`members` are (user, role) pairs, the creator among them."""
+
+    kind: str
+    title: str | None
+    visibility: str
+    history: str
+    model: str | None
+    system_prompt: str | None
+    created_by: str
+    members: list[tuple[str, str]]
+
+    @property
+    def pair_key(self) -> str | None:
+        return ":".join(sorted(user for user, _ in self.members)) if self.kind == "private" else None
+
+
+class Conversations:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, new: list[NewConversation], at: datetime) -> list[tuple[str, bool]]:
+        """Make all or none; returns (id, is new) for each. A private chat that exists already is returned as it is."""
+        async with self._database.transaction() as connection:
+            return [await self._create(connection, one, at) for one in new]
+
+    async def _create(self, connection: Connection, new: NewConversation, at: datetime) -> tuple[str, bool]:
+        users = [user for user, _ in new.members]
+        known = await connection.fetchval(
+            "SELECT count(*) FROM users WHERE id = ANY($1::uuid[]) AND disabled_at IS NULL", users
+        )
+        if known != len(set(users)):
+            raise NotFound("one of these members does not exist")
+        conversation = new_id()
+        inserted = await connection.fetchval(
+            """
+            INSERT INTO conversations (id, kind, title, visibility, history, model, system_prompt, pair_key, created_by, created_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (pair_key) DO NOTHING RETURNING id
+            """,
+            conversation, new.kind, new.title, new.visibility, new.history, new.model, new.system_prompt, new.pair_key,
+            new.created_by, at,
+        )  # fmt: skip
+        if inserted is None:
+            existing: str = await connection.fetchval("SELECT id FROM conversations WHERE pair_key = $1", new.pair_key)
+            return existing, False
+        await connection.execute(
+            "INSERT INTO heads (conversation, epoch, updated_at) VALUES ($1, $2, $3)", conversation, new_id()[-12:], at
+        )
+        await connection.execute(
+            """
+            INSERT INTO memberships (conversation, user_id, role, joined_at)
+            SELECT $1, m.user_id, m.role, $4 FROM unnest($2::uuid[], $3::text[]) AS m(user_id, role)
+            """,
+            conversation, users, [role for _, role in new.members], at,
+        )  # fmt: skip
+        return conversation, True
+
+    async def summaries(self, user: str, only: list[str] | None = None) -> list[ConversationSummary]:
+        """The conversations of `user`, newest activity first."""
+        return [_summary(row) for row in await self._rows(user, only=only)]
+
+    async def one(self, user: str, conversation: str) -> Conversation:
+        """A conversation as `user` sees it, member or not; who may see it is the caller's question."""
+        rows = await self._rows(user, only=[conversation], including_strangers=True) if is_id(conversation) else []
+        if not rows:
+            raise NotFound("there is no such conversation")
+        return _conversation(rows[0])
+
+    async def several(self, user: str, conversations: list[str]) -> list[Conversation]:
+        rows = {row["id"]: row for row in await self._rows(user, only=conversations, including_strangers=True)}
+        return [_conversation(rows[conversation]) for conversation in conversations if conversation in rows]
+
+    async def page(
+        self, user: str, *, kind: str | None, page: int, page_size: int, sort_by: str, descending: bool
+    ) -> tuple[int, list[Conversation]]:
+        """One page of my conversations and how many there are in all."""
+        total = await self._database.fetch_value(
+            "SELECT count(*) FROM memberships m JOIN conversations c ON c.id = m.conversation "
+            "WHERE m.user_id = $1 AND c.deleted_at IS NULL AND ($2::text IS NULL OR c.kind = $2)",
+            user,
+            kind,
+        )
+        order = f"{SORT_COLUMNS[sort_by]} {'DESC' if descending else 'ASC'} NULLS LAST"
+        rows = await self._rows(user, kind=kind, order=order, limit=page_size, offset=(page - 1) * page_size)
+        return total, [_conversation(row) for row in rows]
+
+    async def public(self, user: str, query: str, limit: int) -> list[Conversation]:
+        """Public rooms that `user` has not joined, by title."""
+        rows = await self._database.fetch(
+            """
+            SELECT c.id FROM conversations c
+            WHERE c.visibility = 'public' AND c.deleted_at IS NULL AND strpos(lower(coalesce(c.title, '')), lower($2)) > 0
+              AND NOT EXISTS (SELECT FROM memberships m WHERE m.conversation = c.id AND m.user_id = $1)
+            ORDER BY lower(c.title), c.id LIMIT $3
+            """,
+            user, query, limit,
+        )  # fmt: skip
+        return await self.several(user, [row["id"] for row in rows])
+
+    async def titled(self, user: str, query: str, limit: int) -> list[Conversation]:
+        """My conversations and the public ones whose title holds `query`."""
+        rows = await self._database.fetch(
+            """
+            SELECT c.id FROM conversations c LEFT JOIN memberships m ON m.conversation = c.id AND m.user_id = $1
+            WHERE c.deleted_at IS NULL AND m.user_id IS NOT NULL AND strpos(lower(c.title), lower($2)) > 0
+            ORDER BY lower(c.title), c.id LIMIT $3
+            """,
+            user, query, limit,
+        )  # fmt: skip
+        return await self.several(user, [row["id"] for row in rows])
+
+    async def members(self, conversation: str) -> list[Member]:
+        rows = await self._database.fetch(
+            """
+            SELECT u.id, u.username, u.role AS account_role, m.role, m.joined_at, m.read_seq, m.delivered_seq
+            FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.conversation = $1 ORDER BY lower(u.username)
+            """,
+            conversation,
+        )
+        return [
+            Member(
+                user=UserSummary(id=row["id"], username=row["username"], role=row["account_role"]),
+                role=row["role"], joined_at=rfc3339(row["joined_at"]), read=row["read_seq"], delivered=row["delivered_seq"],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    async def member_ids(self, conversation: str) -> list[str]:
+        rows = await self._database.fetch("SELECT user_id FROM memberships WHERE conversation = $1", conversation)
+        return [row["user_id"] for row in rows]
+
+    async def moved_since(self, since: datetime, users: list[str]) -> dict[str, dict[str, int]]:
+        """For each user the heads of those of their conversations that have moved."""
+        if not users:
+            return {}
+        rows = await self._database.fetch(
+            """
+            SELECT m.user_id, h.conversation, h.last_seq
+            FROM heads h JOIN memberships m ON m.conversation = h.conversation
+            WHERE h.updated_at >= $1 AND m.user_id = ANY($2::uuid[])
+            """,
+            since,
+            users,
+        )
+        moved: dict[str, dict[str, int]] = {}
+        for row in rows:
+            moved.setdefault(row["user_id"], {})[row["conversation"]] = row["last_seq"]
+        return moved
+
+    async def model_of(self, conversation: str) -> str | None:
+        model: str | None = await self._database.fetch_value("SELECT model FROM conversations WHERE id = $1", conversation)
+        return model
+
+    async def system_prompt_of(self, conversation: str) -> str | None:
+        prompt: str | None = await self._database.fetch_value(
+            "SELECT system_prompt FROM conversations WHERE id = $1", conversation
+        )
+        return prompt
+
+    async def mark(self, marks: list[tuple[str, str, int, int]]) -> None:
+        """Move cursors forward, never back: (conversation, user, delivered, read), clipped to the head."""
+        await self._database.execute(
+            """
+            UPDATE memberships m SET
+                delivered_seq = greatest(m.delivered_seq, least(v.delivered, h.last_seq), least(v.read, h.last_seq)),
+                read_seq = greatest(m.read_seq, least(v.read, h.last_seq)),
+                read_ordinal = CASE WHEN least(v.read, h.last_seq) <= m.read_seq THEN m.read_ordinal ELSE coalesce((
+                    SELECT ordinal FROM messages WHERE conversation = m.conversation AND seq <= v.read ORDER BY seq DESC LIMIT 1
+                ), 0) END
+            FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[]) AS v(conversation, user_id, delivered, read)
+            JOIN heads h ON h.conversation = v.conversation
+            WHERE m.conversation = v.conversation AND m.user_id = v.user_id
+            """,
+            *(list(column) for column in zip(*marks, strict=True)),
+        )
+
+    async def _rows(
+        self,
+        user: str,
+        *,
+        only: list[str] | None = None,
+        kind: str | None = None,
+        including_strangers: bool = False,
+        order: str = "h.updated_at DESC",
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[Record]:
+        join = "LEFT JOIN" if including_strangers else "JOIN"
+        return await self._database.fetch(
+            f"""
+            SELECT c.*, h.last_seq, h.epoch, h.updated_at, m.role AS my_role, coalesce(m.read_seq, h.last_seq) AS read_seq,
+                peer.id AS peer_id, peer.username AS peer_name, peer.role AS peer_role,
+                (SELECT count(*) FROM memberships WHERE conversation = c.id) AS member_count,
+                CASE WHEN m.user_id IS NULL OR h.message_count = m.read_ordinal THEN 0 ELSE
+                    greatest(0, h.message_count - m.read_ordinal - (
+                        SELECT count(*) FROM messages own
+                        WHERE own.conversation = c.id AND own.actor_id = $1::text AND own.seq > m.read_seq
+                    )) END AS unread
+            FROM conversations c
+            JOIN heads h ON h.conversation = c.id
+            {join} memberships m ON m.conversation = c.id AND m.user_id = $1::text::uuid
+            LEFT JOIN LATERAL (
+                SELECT u.id, u.username, u.role FROM memberships other JOIN users u ON u.id = other.user_id
+                WHERE c.kind = 'private' AND other.conversation = c.id AND other.user_id <> $1::text::uuid LIMIT 1
+            ) peer ON true
+            WHERE c.deleted_at IS NULL AND ($2::uuid[] IS NULL OR c.id = ANY($2)) AND ($3::text IS NULL OR c.kind = $3)
+            ORDER BY {order}, c.id LIMIT $4 OFFSET $5
+            """,
+            user, only, kind, limit, offset,
+        )  # fmt: skip
+
+
+def _peer(row: Record) -> UserSummary | None:
+    if row["peer_id"] is None:
+        return None
+    return UserSummary(id=row["peer_id"], username=row["peer_name"], role=row["peer_role"])
+
+
+def _summary(row: Record) -> ConversationSummary:
+    return ConversationSummary(
+        id=row["id"], kind=row["kind"], title=row["title"], visibility=row["visibility"], role=row["my_role"],
+        head=row["last_seq"], epoch=row["epoch"], read=row["read_seq"], unread=row["unread"], peer=_peer(row),
+    )  # fmt: skip
+
+
+def _conversation(row: Record) -> Conversation:
+    return Conversation(
+        id=row["id"], kind=row["kind"], title=row["title"], visibility=row["visibility"], head=row["last_seq"],
+        epoch=row["epoch"], created_at=rfc3339(row["created_at"]), updated_at=rfc3339(row["updated_at"]),
+        created_by=row["created_by"], role=row["my_role"], member_count=row["member_count"], model=row["model"],
+        system_prompt=row["system_prompt"], history=row["history"], read=row["read_seq"], unread=row["unread"], peer=_peer(row),
+    )  # fmt: skip

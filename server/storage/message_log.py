@@ -1,0 +1,284 @@
+"""The conversation log: every event of every conversation, in order, once.
+
+In:   drafts, from any number of people, for any number of conversations.
+Out:  for each draft the stored event with its `seq` (the first one again, when the same draft came before), or the error
+      that says why not. Drafts of conversations whose row another transaction holds come back as `BUSY`.
+Promises: inside one conversation `seq` is 1, 2, 3 … without holes, and commit order is `seq` order, because `append` holds the
+conversation's row until commit. A bad draft fails alone; its neighbours are stored.
+
+Three steps, in this order for a reason. (1) Lock the heads, in the order of their ids so that two appends cannot wait for each
+other. (2) A second statement, so with a snapshot from after the lock, looks for repeats and for who may do what. (3) Only what
+is new and allowed gets numbers. Deduplicating inside one statement loses neighbours when another worker has just committed
+the same id; `ON CONFLICT` after numbering leaves holes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, TypeVar
+
+from server.protocol import clock
+from server.protocol.codec import decode_stored, encode
+from server.protocol.errors import ChatError, Conflict, NotFound
+from server.protocol.events import EventData, RunEnded
+from server.protocol.frames import Actor
+from server.storage import projections
+from server.storage.database import Connection, Database, Record
+from server.storage.standings import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event that wants to happen.
+
+    `client_id` and `body_hash` are there when a client may repeat the draft. `permission` is what the judge will look up; none
+    means the studio itself acts. `target` is the message that is edited, deleted, reacted to, pinned or answered.
+    """
+
+    conversation: str
+    actor: Actor
+    data: EventData
+    client_id: str | None = None
+    body_hash: bytes | None = None
+    permission: str | None = None
+    target: str | None = None
+    account_role: str | None = None
+    by_import: datetime | None = None  # keeps the time of a message that was written elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event in the log. `data` is the JSON text of its kind."""
+
+    conversation: str
+    seq: int
+    kind: str
+    at: datetime
+    actor_kind: str
+    actor_id: str
+    client_id: str | None
+    data: str
+    repeat: bool = False
+    conversation_kind: str = ""
+
+
+class Busy:
+    """Somebody else holds this conversation's row; try again in a lane that can wait."""
+
+
+T = TypeVar("T", bound=EventData)
+
+BUSY: Final = Busy()
+Judge = Callable[[str, Standing], ChatError | None]
+Outcome = Stored | ChatError | Busy
+
+
+class MessageLog:
+    """Appends to the log. `judge(permission, standing)` decides in the transaction, without I/O."""
+
+    def __init__(self, database: Database, judge: Judge) -> None:
+        self._database = database
+        self._judge = judge
+
+    async def append(self, drafts: Sequence[Draft], *, wait: bool = False) -> list[Outcome]:
+        """One transaction for all drafts. With `wait` a held row is waited for (2 s, then `Overloaded`)."""
+        async with self._database.log_transaction() as connection:
+            return await self._append(connection, drafts, wait=wait)
+
+    async def append_all(self, drafts: Sequence[Draft]) -> list[Stored]:
+        """All or none: the first refusal is raised, and nothing is stored."""
+        async with self._database.log_transaction() as connection:
+            outcomes = await self._append(connection, drafts, wait=True)
+            for outcome in outcomes:
+                if isinstance(outcome, ChatError):
+                    raise outcome
+            return [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+
+    async def _append(self, connection: Connection, drafts: Sequence[Draft], *, wait: bool) -> list[Outcome]:
+        heads = await self._lock(connection, drafts, wait)
+        outcomes: list[Outcome | None] = [None] * len(drafts)
+        candidates: list[int] = []
+        for index, draft in enumerate(drafts):
+            if draft.conversation in heads:
+                candidates.append(index)
+            else:
+                outcomes[index] = NotFound() if wait else BUSY
+        if candidates:
+            await self._settle(connection, drafts, candidates, heads, outcomes)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _lock(self, connection: Connection, drafts: Sequence[Draft], wait: bool) -> dict[str, "_Head"]:
+        rows = await connection.fetch(_LOCK_WAITING if wait else _LOCK_FREE, list({d.conversation for d in drafts}))
+        return {row["conversation"]: _Head(row) for row in rows}
+
+    async def _settle(
+        self,
+        connection: Connection,
+        drafts: Sequence[Draft],
+        candidates: list[int],
+        heads: dict[str, "_Head"],
+        outcomes: list[Outcome | None],
+    ) -> None:
+        facts = await connection.fetch(
+            _FACTS,
+            [drafts[i].conversation for i in candidates],
+            [drafts[i].actor.id for i in candidates],
+            [drafts[i].client_id for i in candidates],
+            [drafts[i].actor.id if drafts[i].actor.kind == "user" else None for i in candidates],
+        )
+        fresh: list[tuple[int, Draft, Stored]] = []
+        first_of: dict[tuple[str, str, str], int] = {}  # client ids inside this batch
+        at = clock.now()
+        for index, fact in zip(candidates, facts, strict=True):
+            draft, head = drafts[index], heads[drafts[index].conversation]
+            if fact["seq"] is not None:
+                outcomes[index] = _repeat(draft, fact, head.kind)
+                continue
+            if draft.client_id is not None:
+                key = (draft.conversation, draft.actor.id, draft.client_id)
+                if key in first_of:
+                    outcomes[index] = _twin(draft, drafts[first_of[key]], outcomes[first_of[key]])
+                    continue
+                first_of[key] = index
+            error = await self._refusal(connection, draft, head, fact)
+            if error is not None:
+                outcomes[index] = error
+                continue
+            head.last_seq += 1
+            stored = Stored(
+                draft.conversation, head.last_seq, draft.data.kind, draft.by_import or at, draft.actor.kind,
+                draft.actor.id, draft.client_id, encode(draft.data).decode(), conversation_kind=head.kind,
+            )  # fmt: skip
+            if draft.data.kind not in projections.SET_BASED:
+                # An act on something that stands may depend on the act before it in this batch: one at a time.
+                await self._write(connection, fresh, heads, at)
+                fresh = []
+                await projections.apply(connection, draft.actor, draft.data, stored.conversation, stored.seq, stored.at)
+            fresh.append((index, draft, stored))
+            outcomes[index] = stored
+        await self._write(connection, fresh, heads, at)
+
+    async def _refusal(self, connection: Connection, draft: Draft, head: "_Head", fact: Record) -> ChatError | None:
+        """Why this draft may not happen, or None."""
+        if draft.permission is None and not isinstance(draft.data, RunEnded):
+            return None
+        found = await projections.look_up(connection, draft.conversation, draft.data, draft.target)
+        if draft.permission is None:
+            return found.error  # the studio itself acts; still, a run ends once
+        standing = Standing(
+            kind=head.kind,
+            visibility=head.visibility,
+            role=fact["role"],
+            account_role=draft.account_role,
+            is_own=found.author == draft.actor.id,
+            subject_role=found.subject_role,
+        )
+        return self._judge(draft.permission, standing) or found.error
+
+    async def _write(
+        self, connection: Connection, fresh: list[tuple[int, Draft, Stored]], heads: dict[str, "_Head"], at: datetime
+    ) -> None:
+        """Step three: events, messages and heads of what is new, in one statement."""
+        if not fresh:
+            return
+        events = [stored for _, _, stored in fresh]
+        messages = []
+        for _, draft, stored in fresh:
+            if projections.makes_message(draft.data):
+                head = heads[stored.conversation]
+                head.message_count += 1
+                messages.append(projections.message_row(draft.actor, draft.data, stored, head.message_count))
+        touched = {stored.conversation: heads[stored.conversation] for stored in events}
+        await connection.execute(
+            _WRITE,
+            [e.conversation for e in events],
+            [e.seq for e in events],
+            [e.kind for e in events],
+            [e.actor_kind for e in events],
+            [e.actor_id for e in events],
+            [e.client_id for e in events],
+            [draft.body_hash for _, draft, _ in fresh],
+            [e.data for e in events],
+            [e.at for e in events],
+            list(touched),
+            [head.last_seq for head in touched.values()],
+            [head.message_count for head in touched.values()],
+            at,
+            *projections.message_columns(messages),
+        )
+
+
+class _Head:
+    __slots__ = ("kind", "last_seq", "message_count", "visibility")
+
+    def __init__(self, row: Record) -> None:
+        self.last_seq: int = row["last_seq"]
+        self.message_count: int = row["message_count"]
+        self.kind: str = row["kind"]
+        self.visibility: str = row["visibility"]
+
+
+def _repeat(draft: Draft, fact: Record, kind: str) -> Outcome:
+    """The same client id stands in the log: the first answer again, unless the body differs."""
+    if fact["body_hash"] != draft.body_hash:
+        return Conflict(f"the id {draft.client_id!r} was used before for something else")
+    return Stored(
+        draft.conversation, fact["seq"], fact["kind"], fact["at"], fact["actor_kind"], draft.actor.id,
+        draft.client_id, fact["data"], repeat=True, conversation_kind=kind,
+    )  # fmt: skip
+
+
+def _twin(draft: Draft, first: Draft, outcome: Outcome | None) -> Outcome:
+    """The same client id twice in one batch."""
+    if first.body_hash != draft.body_hash:
+        return Conflict(f"the id {draft.client_id!r} was used before for something else")
+    assert outcome is not None
+    if isinstance(outcome, Stored):
+        return replace(outcome, repeat=True)
+    return outcome
+
+
+def data_of(stored: Stored, shape: type[T]) -> T:
+    return decode_stored(stored.data, shape)
+
+
+_LOCK = """
+    SELECT h.conversation, h.last_seq, h.message_count, c.kind, c.visibility
+    FROM heads h JOIN conversations c ON c.id = h.conversation
+    WHERE h.conversation = ANY($1::uuid[]) AND c.deleted_at IS NULL
+    ORDER BY h.conversation FOR NO KEY UPDATE OF h
+"""
+_LOCK_WAITING = _LOCK
+_LOCK_FREE = _LOCK + " SKIP LOCKED"
+
+_FACTS = """
+    SELECT e.seq, e.kind, e.body_hash, e.at, e.actor_kind, e.data, m.role
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
+        WITH ORDINALITY AS d(conversation, actor_id, client_id, user_id, n)
+    LEFT JOIN events e
+        ON e.conversation = d.conversation AND e.actor_id = d.actor_id AND e.client_id = d.client_id
+    LEFT JOIN memberships m
+        ON m.conversation = d.conversation AND m.user_id = d.user_id
+    ORDER BY d.n
+"""
+
+_WRITE = """
+    WITH event AS (
+        INSERT INTO events (conversation, seq, kind, actor_kind, actor_id, client_id, body_hash, data, at)
+        SELECT * FROM unnest(
+            $1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::json[], $9::timestamptz[]
+        )
+    ), message AS (
+        INSERT INTO messages (
+            conversation, seq, id, ordinal, actor_kind, actor_id, client_id, text, at, reply_to, thread,
+            attachments, mentions, people_only, run
+        )
+        SELECT * FROM unnest(
+            $14::uuid[], $15::bigint[], $16::uuid[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[],
+            $22::timestamptz[], $23::uuid[], $24::uuid[], $25::json[], $26::json[], $27::boolean[], $28::uuid[]
+        )
+    )
+    UPDATE heads SET last_seq = v.last_seq, message_count = v.message_count, updated_at = $13
+    FROM unnest($10::uuid[], $11::bigint[], $12::bigint[]) AS v(conversation, last_seq, message_count)
+    WHERE heads.conversation = v.conversation
+"""

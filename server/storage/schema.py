@@ -1,0 +1,69 @@
+"""The schema's version: checked with one query at each start, brought up to date in a process of its own.
+
+Alembic and SQLAlchemy are needed for seconds and would stay in memory for the life of the server: the migration runs in a
+child, and a start with nothing to migrate imports neither.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import asyncpg
+
+MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+MIGRATION_TIMEOUT_S = 3600.0  # a large table may be rewritten; an hour without an end is a fault
+
+
+class SchemaError(Exception):
+    """The database cannot be used as it is; the message is one line for the operator."""
+
+
+async def bring_up_to_date(dsn: str) -> None:
+    """Leave the database at the newest revision, or raise `SchemaError` with the reason."""
+    current = await _current_revision(dsn)
+    known = revisions()
+    if current == known[-1]:
+        return
+    if current is not None and current not in known:
+        raise SchemaError(
+            f"the database is at revision {current}, which this version does not know: it was made by a newer Chat Studio. "
+            "Start that version, or restore a backup from before the upgrade."
+        )
+    await _migrate(dsn)
+
+
+def revisions() -> list[str]:
+    """Oldest first: file names begin with the date, and a revision is named like its file."""
+    return sorted(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+async def _current_revision(dsn: str) -> str | None:
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+            return None
+        revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+        return revision
+    finally:
+        await connection.close()
+
+
+async def _migrate(dsn: str) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "server.storage.migrate",
+        stdin=asyncio.subprocess.PIPE,  # the address holds a password: it travels by pipe, not by command line
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=MIGRATIONS.parent,
+    )
+    try:
+        output, _ = await asyncio.wait_for(child.communicate(dsn.encode()), MIGRATION_TIMEOUT_S)
+    except (TimeoutError, asyncio.CancelledError):
+        child.kill()
+        await child.wait()
+        raise
+    if child.returncode != 0:
+        lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
+        raise SchemaError(f"the database could not be migrated: {lines[-1] if lines else 'no reason given'}")

@@ -1,0 +1,166 @@
+/**
+ * The studio as the views see it: the store's value once per frame, the place where one is, and small notices.
+ *
+ * Frames may come a thousand a second; the page is drawn again at most once per animation frame.
+ */
+
+import { createContext } from 'svelte';
+import type { StudioClient } from '../connection/client';
+import type { ConnectionState } from '../connection/socket';
+import { explainError } from '../protocol/problems';
+import type { Account, ConversationId, Seq } from '../protocol/words';
+import type { Kept } from '../state/kept';
+import { landing } from '../state/select';
+import type { ConversationState, Studio } from '../state/studio';
+import { placeFragment, readPlace } from './links';
+
+const HIDDEN_FRAME_MS = 200; // hidden pages get no animation frames; the title still counts what is unread
+const NOTICE_MS = 6_000;
+
+export interface Notice {
+  readonly id: number;
+  readonly text: string;
+}
+
+export interface Question {
+  readonly title: string;
+  readonly text: string;
+  readonly action: string;
+  readonly answer: (yes: boolean) => void;
+}
+
+export class StudioView {
+  readonly client: StudioClient;
+  readonly kept: Kept;
+  readonly me: Account;
+  studio = $state.raw() as Studio;
+  connection = $state.raw<ConnectionState>({ name: 'connecting', sinceMs: 0 });
+  place = $state.raw<ConversationId | null>(null);
+  /** What had been read on coming to the open conversation: the line "New" stands after it. */
+  newAfter = $state.raw<Seq | null>(null);
+  notices = $state.raw<readonly Notice[]>([]);
+  question = $state.raw<Question | null>(null);
+  announcement = $state('');
+  isLoaded = $state(false);
+  #isDrawing = false;
+  #noticeCount = 0;
+  #stopListening: () => void = () => {};
+
+  constructor(client: StudioClient, kept: Kept, me: Account) {
+    this.client = client;
+    this.kept = kept;
+    this.me = me;
+    this.studio = client.store.studio;
+  }
+
+  get open(): ConversationState | null {
+    return this.place === null ? null : (this.studio.conversations[this.place] ?? null);
+  }
+
+  start(): void {
+    this.#stopListening = this.client.store.listen(() => this.#draw());
+    window.addEventListener('hashchange', this.#followAddress);
+    document.addEventListener('visibilitychange', this.#show);
+    this.client.start();
+    void this.#land();
+  }
+
+  stop(): void {
+    this.#stopListening();
+    window.removeEventListener('hashchange', this.#followAddress);
+    document.removeEventListener('visibilitychange', this.#show);
+    this.client.stop();
+  }
+
+  connectionChanged(state: ConnectionState): void {
+    this.connection = state;
+  }
+
+  go(conversation: ConversationId | null): void {
+    const fragment = placeFragment(conversation);
+    if (location.hash === fragment) this.#followAddress();
+    else location.hash = fragment;
+  }
+
+  /** Runs a verb; what goes wrong is told to the person, by its code. */
+  async attempt(verb: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await verb();
+      return true;
+    } catch (error) {
+      this.notify(explainError(error));
+      return false;
+    }
+  }
+
+  notify(text: string): void {
+    const notice = { id: (this.#noticeCount += 1), text };
+    this.notices = [...this.notices.filter((other) => other.text !== text).slice(-2), notice];
+    setTimeout(() => this.dismiss(notice.id), NOTICE_MS);
+  }
+
+  dismiss(id: number): void {
+    this.notices = this.notices.filter((notice) => notice.id !== id);
+  }
+
+  confirm(question: Omit<Question, 'answer'>): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.question = {
+        ...question,
+        answer: (yes) => {
+          this.question = null;
+          resolve(yes);
+        },
+      };
+    });
+  }
+
+  /** Everything new below this line, as of now. */
+  markNew(): void {
+    const open = this.client.store.studio.conversations[this.place ?? ''];
+    this.newAfter = open && open.unread > 0 ? open.read : null;
+  }
+
+  /** The conversation is gone, or I am no longer in it. */
+  leavePlace(): void {
+    history.replaceState(null, '', placeFragment(null));
+    this.#followAddress();
+  }
+
+  async #land(): Promise<void> {
+    await this.attempt(() => this.client.loadConversations());
+    this.isLoaded = true;
+    this.#show();
+    const wanted = readPlace(location.hash) ?? this.kept.place(this.me.id);
+    const { studio } = this.client.store;
+    const place = wanted !== null && studio.conversations[wanted] ? wanted : landing(studio);
+    if (place !== null) history.replaceState(null, '', placeFragment(place));
+    this.#followAddress();
+  }
+
+  readonly #followAddress = (): void => {
+    const place = readPlace(location.hash);
+    if (place === this.place) return;
+    if (this.place !== null) this.client.close(this.place);
+    this.place = place;
+    this.markNew();
+    if (place === null || !this.client.store.studio.conversations[place]) return;
+    this.kept.keepPlace(this.me.id, place);
+    void this.attempt(() => this.client.open(place));
+    void this.client.loadMembers(place).catch(() => undefined); // the names can wait until somebody asks for them
+  };
+
+  #draw(): void {
+    if (this.#isDrawing) return;
+    this.#isDrawing = true;
+    if (document.hidden) setTimeout(this.#show, HIDDEN_FRAME_MS);
+    else requestAnimationFrame(this.#show);
+  }
+
+  readonly #show = (): void => {
+    this.#isDrawing = false;
+    this.studio = this.client.store.studio;
+  };
+}
+
+export const [studioView, setStudioView] = createContext<StudioView>();
