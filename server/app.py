@@ -130,8 +130,18 @@ def make_app(parts: Parts) -> Starlette:
     )
     limits = RateLimits(settings.rate_limits)
     endpoint = SocketEndpoint(studio, identifier, limits)
-    health = Health(studio, lambda: parts.database.fetch_value("SELECT 1"), parts.bus.is_healthy, lambda: parts.queue.depth)
-    collections = [auth.routes, users.routes, admin.routes, conversations.routes, messages.routes, runs.routes, search.routes]
+    health = Health(
+        studio, parts.database.ping, parts.bus.is_healthy, lambda: parts.queue.depth
+    )
+    collections = [
+        auth.routes,
+        users.routes,
+        admin.routes,
+        conversations.routes,
+        messages.routes,
+        runs.routes,
+        search.routes,
+    ]
     return Starlette(
         routes=[
             *health.routes(),

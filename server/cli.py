@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -65,7 +65,9 @@ def user_add(
         async def no_sockets(_: object) -> None:
             """A new account has none."""
 
-        user = await Accounts(database, registration="closed", on_grants_ended=no_sockets).create_user(name, password, role)
+        user = await Accounts(database, registration="closed", on_grants_ended=no_sockets).create_user(
+            name, password, role
+        )
         return f"{user.username} ({user.role}) was added"
 
     print(_with_database(settings, add))
@@ -156,7 +158,7 @@ def _run(work: Callable[[], Awaitable[None]], settings: Settings) -> None:
         asyncio.run(work())  # type: ignore[arg-type]
 
 
-def _fail(line: str) -> Any:
+def _fail(line: str) -> NoReturn:
     """One line on standard error, and out."""
     typer.echo(f"chat-studio: {line}", err=True)
     raise typer.Exit(2)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import uvicorn
 from loguru import logger
+from starlette.applications import Starlette
 
 from server.app import Parts, make_app
 from server.gateway.identity import is_loopback_host
@@ -46,7 +47,9 @@ class Server(uvicorn.Server):
 async def serve(settings: Settings) -> None:
     """Run until SIGINT or SIGTERM."""
     if settings.workers > 1:
-        raise StartError("CHAT_STUDIO_WORKERS: several workers need the Redis bus, which this version does not have; use 1")
+        raise StartError(
+            "CHAT_STUDIO_WORKERS: several workers need the Redis bus, which this version does not have; use 1"
+        )
     listener = _listen(settings)
     postgres: EmbeddedPostgres | None = None
     try:
@@ -77,7 +80,7 @@ async def _serve_on(settings: Settings, dsn: str, listener: socket.socket) -> No
         is_first_start = await parts.studio.accounts.ensure_admin()
         if is_first_start and settings.sample_room:
             await make_sample_room(parts.studio.rooms, parts.studio.accounts, parts.queue)
-        server = Server(_uvicorn_config(settings, parts))
+        server = Server(uvicorn_config(settings, make_app(parts)))
         serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
@@ -85,7 +88,9 @@ async def _serve_on(settings: Settings, dsn: str, listener: socket.socket) -> No
         # What lives now lives as long as the process: leave it out of every collection that follows.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 50)  # frames make no cycles; a collection in mid-fan-out would be seen as a late message
+        gc.set_threshold(
+            50_000, 20, 50
+        )  # frames make no cycles; a collection in mid-fan-out would be seen as a late message
         stopped = _stop_signal()
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
         await _drain(parts, server, serving)
@@ -114,9 +119,9 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _uvicorn_config(settings: Settings, parts: Parts) -> uvicorn.Config:
+def uvicorn_config(settings: Settings, application: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
-        make_app(parts),  # type: ignore[arg-type]
+        application,
         loop="none",
         http="httptools",
         ws=PreparedFramesProtocol,
@@ -157,7 +162,9 @@ async def _drain(parts: Parts, server: Server, serving: "asyncio.Task[None]") ->
     try:
         await asyncio.wait_for(parts.queue.settle(), SETTLE_TIMEOUT_S)
     except TimeoutError:
-        logger.warning("the database did not answer in time: some sends stay without an answer, their senders will repeat them")
+        logger.warning(
+            "the database did not answer in time: some sends stay without an answer, their senders will repeat them"
+        )
     for connection in parts.hub.connections():
         connection.end(1012, "this server is about to restart")
     server.should_exit = True

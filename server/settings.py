@@ -46,9 +46,13 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
         [], description="further origins whose pages may open sockets, separated by commas"
     )
-    trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded headers count, separated by commas")
+    trusted_proxies: str = Field(
+        "127.0.0.1", description="addresses whose X-Forwarded headers count, separated by commas"
+    )
     rate_limits: Annotated[bool, BeforeValidator(_switch)] = Field(True, description="off only for benchmarks")
-    sample_room: Annotated[bool, BeforeValidator(_switch)] = Field(True, description="make a sample room at the first start")
+    sample_room: Annotated[bool, BeforeValidator(_switch)] = Field(
+        True, description="make a sample room at the first start"
+    )
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much to log")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
     database_url: str | None = Field(
@@ -92,7 +96,9 @@ def load(**given: Any) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "a setting"
         shown = name if name.isupper() else f"CHAT_STUDIO_{name.upper()}"
-        raise SettingsError(f"{shown}: {first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r:.80})") from None
+        raise SettingsError(
+            f"{shown}: {first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r:.80})"
+        ) from None
     except Exception as error:  # noqa: BLE001  # a YAML file that is none: the parser's words help most
         raise SettingsError(f"{CONFIG_FILE} cannot be read: {str(error).splitlines()[0]}") from None
 

@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
+from server.ai.scripted import ScriptedModel
 from server.protocol.ids import new_id
 from server.storage.database import Database
 from server.storage.embedded_postgres import EmbeddedPostgres
 from server.storage.schema import bring_up_to_date
+from tests.running_studio import RunningStudio, run_studio
 
 
 def dsn_of(postgres_dsn: str, name: str) -> str:
@@ -40,9 +43,9 @@ async def template(postgres_dsn: str) -> AsyncIterator[str]:
     await _administer(postgres_dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-@pytest.fixture
-async def database_dsn(postgres_dsn: str, template: str) -> AsyncIterator[str]:
-    """The address of a migrated, empty database for this test."""
+@asynccontextmanager
+async def copy_of(postgres_dsn: str, template: str) -> AsyncIterator[str]:
+    """The address of a migrated, empty database."""
     name = f"test_{new_id()}"
     await _administer(postgres_dsn, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     yield dsn_of(postgres_dsn, name)
@@ -50,12 +53,39 @@ async def database_dsn(postgres_dsn: str, template: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def database_dsn(postgres_dsn: str, template: str) -> AsyncIterator[str]:
+    """The address of a migrated, empty database for this test."""
+    async with copy_of(postgres_dsn, template) as dsn:
+        yield dsn
+
+
+@pytest.fixture
 async def database(database_dsn: str) -> AsyncIterator[Database]:
     """The same, open."""
-    opened = Database(database_dsn)
-    await opened.open()
-    yield opened
-    await opened.close()
+    async with opened(database_dsn) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+async def module_database(postgres_dsn: str, template: str) -> AsyncIterator[Database]:
+    """One for all tests of a file: for those that change nothing the others would notice."""
+    async with copy_of(postgres_dsn, template) as dsn, opened(dsn) as database:
+        yield database
+
+
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def studio(database: Database) -> AsyncIterator[RunningStudio]:
+    """A whole studio, served on a free port of the loopback address; rate limits are off."""
+    async with run_studio(database, models=[ScriptedModel(pace_s=0.004)]) as running:
+        yield running
 
 
 async def _administer(dsn: str, statement: str) -> None:

@@ -24,7 +24,9 @@ def upgrade() -> None:
             deleted_at timestamptz
         )
     """)
-    op.execute("CREATE INDEX conversations_public ON conversations (id) WHERE visibility = 'public' AND deleted_at IS NULL")
+    op.execute(
+        "CREATE INDEX conversations_public ON conversations (id) WHERE visibility = 'public' AND deleted_at IS NULL"
+    )
     # Every message updates its conversation's head: a narrow row on a half empty page is rewritten in place (HOT).
     op.execute("""
         CREATE TABLE heads (

@@ -5,7 +5,7 @@ Out:  `PartStarted`, `PartDelta` and `PartEnded` for each part, perhaps `Usage` 
 `Finished` and `Failed`. A reader who has heard enough closes the iterator; the model then lets go of what it holds.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -77,4 +77,4 @@ AnswerEvent = PartStarted | PartDelta | PartEnded | Usage | Finished | Failed
 class Model(Protocol):
     name: str
 
-    def answer(self, request: Request) -> AsyncIterator[AnswerEvent]: ...
+    def answer(self, request: Request) -> AsyncGenerator[AnswerEvent, None]: ...

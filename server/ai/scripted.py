@@ -6,7 +6,7 @@ words; `script` replaces what it says.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from server.ai.adapter import AnswerEvent, Finished, PartDelta, PartEnded, PartStarted, Request, Usage
 
@@ -22,7 +22,7 @@ class ScriptedModel:
         self._script = script or introduce
         self._pace_s = pace_s
 
-    async def answer(self, request: Request) -> AsyncIterator[AnswerEvent]:
+    async def answer(self, request: Request) -> AsyncGenerator[AnswerEvent, None]:
         text = self._script(request)
         yield PartStarted(0, "text")
         words = re.findall(r"\S+\s*", text)

@@ -60,7 +60,9 @@ class Connection:
         "bound", "id", "identity", "is_closed", "is_full", "subscriptions",
     )  # fmt: skip
 
-    def __init__(self, socket: Socket, identity: Identity, hub: Hub, reader: LogReader, presence: Presence, bound: str | None) -> None:
+    def __init__(
+        self, socket: Socket, identity: Identity, hub: Hub, reader: LogReader, presence: Presence, bound: str | None
+    ) -> None:
         self.id = new_id()
         self.identity = identity
         self.bound = bound
@@ -294,4 +296,3 @@ class Connection:
         self._in_flight -= 1
         if self._in_flight == MAX_IN_FLIGHT - 1 and not self.is_closed:
             self._socket.pause(False)
-

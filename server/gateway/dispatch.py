@@ -23,7 +23,7 @@ from server.hub.studio import Studio
 from server.protocol.clock import rfc3339
 from server.protocol.codec import BadFrameWithId, decode_frame
 from server.protocol.errors import BadFrame, BadJson, ChatError, Forbidden, Internal, NotFound
-from server.protocol.events import MessageCreated, RunStarted
+from server.protocol.events import MessageCreated
 from server.protocol.frames import (
     Ack,
     ClientFrame,
@@ -154,7 +154,7 @@ class Dispatcher:
         if isinstance(conversations, UnsetType):
             raise BadFrame("`conversations` is missing")
         for conversation in conversations:
-            connection.remove(conversation)  # type: ignore[arg-type]
+            connection.remove(conversation)
         connection.tell(Ack(id=frame.id))
         return None
 
@@ -269,13 +269,15 @@ FRAMES: dict[type[ClientFrame], Handling] = {
 def _ack(frame: Durable, stored: Stored) -> Ack:
     if isinstance(frame, Send):
         message = data_of(stored, MessageCreated).id
-        return Ack(id=frame.id, conversation=stored.conversation, seq=stored.seq, message=message, at=rfc3339(stored.at))
+        return Ack(
+            id=frame.id, conversation=stored.conversation, seq=stored.seq, message=message, at=rfc3339(stored.at)
+        )
     return Ack(id=frame.id, conversation=stored.conversation, seq=stored.seq)
 
 
 def _conversation(connection: Connection, named: str | UnsetType) -> str:
     if named is not UNSET:
-        return named  # type: ignore[return-value]
+        return named
     if connection.bound is None:
         raise BadFrame("`conversation` is missing")
     return connection.bound

@@ -122,7 +122,7 @@ class SocketEndpoint:
             frame = decode_frame(text)
             if not isinstance(frame, Hello):
                 raise BadFrame("the first frame is `hello`")
-            return await self._studio.access.redeem_ticket(frame.ticket)
+            return await self._studio.accounts.access.redeem_ticket(frame.ticket)
         except ChatError:
             raise Refused(4502, "no valid ticket") from None
 
@@ -151,7 +151,9 @@ class SocketEndpoint:
         studio, identity = self._studio, connection.identity
         await studio.receipts.write()
         conversations = await studio.rooms.mine(identity)
-        welcome = Welcome(user=identity.summary, connection=connection.id, heartbeat_s=HEARTBEAT_S, conversations=conversations)
+        welcome = Welcome(
+            user=identity.summary, connection=connection.id, heartbeat_s=HEARTBEAT_S, conversations=conversations
+        )
         connection.tell(welcome)
         if connection.bound is not None and not await Subscriber(studio, connection).follow_from_head(connection.bound):
             connection.end(4507, "there is no such conversation")

@@ -17,7 +17,9 @@ Check = Callable[[], Awaitable[object]]
 class Health:
     """`database` is one cheap query; `is_bus_healthy` asks the bus."""
 
-    def __init__(self, studio: Studio, database: Check, is_bus_healthy: Callable[[], bool], queue_depth: Callable[[], int]) -> None:
+    def __init__(
+        self, studio: Studio, database: Check, is_bus_healthy: Callable[[], bool], queue_depth: Callable[[], int]
+    ) -> None:
         self._studio = studio
         self._database = database
         self._is_bus_healthy = is_bus_healthy

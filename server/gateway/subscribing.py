@@ -137,5 +137,9 @@ def _answer(wish: _Wish) -> SubscribedTo:
     if wish.is_reset:
         wish.start = wish.feed.head
     return SubscribedTo(
-        head=wish.feed.head, epoch=wish.feed.epoch, first=max(1, wish.subscription.first), reset=wish.is_reset, read=wish.read
+        head=wish.feed.head,
+        epoch=wish.feed.epoch,
+        first=max(1, wish.subscription.first),
+        reset=wish.is_reset,
+        read=wish.read,
     )

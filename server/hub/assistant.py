@@ -55,7 +55,13 @@ class LiveRun:
 
 class Assistant:
     def __init__(
-        self, models: Iterable[Model], queue: MessageQueue, hub: Hub, runs: Runs, messages: Messages, conversations: Conversations
+        self,
+        models: Iterable[Model],
+        queue: MessageQueue,
+        hub: Hub,
+        runs: Runs,
+        messages: Messages,
+        conversations: Conversations,
     ) -> None:
         self._models = {model.name: model for model in models}
         self._queue = queue
@@ -116,7 +122,9 @@ class Assistant:
         """End a run with what it has said so far; whoever stops it is the actor of `run.ended`."""
         found = await self._find(run)
         live = self._live.get(run)
-        return await self._seal(found, live, identity.actor, client_id, body_hash("stop", run), Permission.STOP, identity.account_role)
+        return await self._seal(
+            found, live, identity.actor, client_id, body_hash("stop", run), Permission.STOP, identity.account_role
+        )
 
     async def steer(self, identity: Identity, client_id: str, run: str, text: str) -> Stored:
         """Add an instruction that takes effect now: what was said is sealed as stopped, and a new run continues it."""
@@ -126,8 +134,13 @@ class Assistant:
         live = self._live.get(run)
         steered = await self._queue.append(
             Draft(
-                found.conversation, identity.actor, RunSteered(run=run, text=text), client_id, body_hash("steer", run, text),
-                Permission.STEER, account_role=identity.account_role,
+                found.conversation,
+                identity.actor,
+                RunSteered(run=run, text=text),
+                client_id,
+                body_hash("steer", run, text),
+                Permission.STEER,
+                account_role=identity.account_role,
             )  # fmt: skip
         )
         if not steered.repeat:
@@ -156,7 +169,13 @@ class Assistant:
             live.is_sealed = True
         text = live.text if live is not None else found.text
         data = RunEnded(
-            run=found.id, message=found.message, status="stopped", text=text, parts=_parts(text), usage=_usage(live), cost=None
+            run=found.id,
+            message=found.message,
+            status="stopped",
+            text=text,
+            parts=_parts(text),
+            usage=_usage(live),
+            cost=None,
         )
         try:
             stored = await self._queue.append(
@@ -179,7 +198,9 @@ class Assistant:
                 self._carry(stored, draft.data)
             case RunEnded() if not stored.repeat:
                 metrics.runs.labels(draft.data.status).inc()
-            case MessageCreated() if draft.actor.kind == "user" and not draft.data.people_only and draft.by_import is None:
+            case MessageCreated() if (
+                draft.actor.kind == "user" and not draft.data.people_only and draft.by_import is None
+            ):
                 self._answer_if_asked(stored, draft, draft.data)
 
     def _answer_if_asked(self, stored: Stored, draft: Draft, data: MessageCreated) -> None:
@@ -203,7 +224,9 @@ class Assistant:
     # Carrying a run
 
     def _carry(self, stored: Stored, data: RunStarted) -> None:
-        run = LiveRun(data.run, stored.conversation, data.message, data.model, instruction=self._instructions.pop(data.run, None))
+        run = LiveRun(
+            data.run, stored.conversation, data.message, data.model, instruction=self._instructions.pop(data.run, None)
+        )
         self._live[run.id] = run
         run.task = self._spawn(self._run(run))
 
@@ -212,7 +235,10 @@ class Assistant:
             token = await self._runs.claim(run.id)
             if token is None:
                 return
-            helpers = [asyncio.create_task(self._publish_deltas(run)), asyncio.create_task(self._keep_checkpoints(run, token))]
+            helpers = [
+                asyncio.create_task(self._publish_deltas(run)),
+                asyncio.create_task(self._keep_checkpoints(run, token)),
+            ]
             try:
                 failure = await self._listen_to_model(run)
             finally:
@@ -320,7 +346,9 @@ class Assistant:
             try:
                 for run in await self._runs.abandoned():
                     if run.id not in self._live:
-                        await self._end(LiveRun(run.id, run.conversation, run.message, run.model, text=run.text), "interrupted")
+                        await self._end(
+                            LiveRun(run.id, run.conversation, run.message, run.model, text=run.text), "interrupted"
+                        )
             except ChatError:
                 pass  # the database is away, or somebody else was quicker
             await asyncio.sleep(SWEEP_S)

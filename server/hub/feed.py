@@ -47,7 +47,9 @@ Effect = Callable[["Feed", EventNotice], None]
 class Feed:
     """`prepare` frames a payload for the socket; `repair` reads a hole; `effect` applies events that change who may listen."""
 
-    def __init__(self, conversation: str, epoch: str, head: int, *, prepare: Prepare, repair: Repair, effects: dict[str, Effect]) -> None:
+    def __init__(
+        self, conversation: str, epoch: str, head: int, *, prepare: Prepare, repair: Repair, effects: dict[str, Effect]
+    ) -> None:
         self.conversation = conversation
         self.epoch = epoch
         self.head = head

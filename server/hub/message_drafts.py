@@ -42,7 +42,9 @@ def draft_of(identity: Identity, conversation: str, frame: Durable, mentions: li
             shape = ReactionAdded if frame.on else ReactionRemoved
             _check_emoji(frame.emoji)
             data = shape(id=frame.message, emoji=frame.emoji)
-            return _draft(identity, conversation, frame, data, Permission.REACT, ("react", frame.message, frame.emoji, frame.on))
+            return _draft(
+                identity, conversation, frame, data, Permission.REACT, ("react", frame.message, frame.emoji, frame.on)
+            )
         case Pin():
             data = MessagePinned(id=frame.message, on=frame.on)
             return _draft(identity, conversation, frame, data, Permission.PIN, ("pin", frame.message, frame.on))
@@ -85,5 +87,7 @@ def _check_text(text: str) -> None:
 
 def _check_emoji(emoji: str) -> None:
     """Any single symbol will do; words and spaces are no reaction."""
-    if any(character.isspace() or (character.isalnum() and character.isascii() and len(emoji) > 3) for character in emoji):
+    if any(
+        character.isspace() or (character.isalnum() and character.isascii() and len(emoji) > 3) for character in emoji
+    ):
         raise Rejected("a reaction is one emoji")

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from loguru import logger
 
 from server.hub.hub import Hub
-from server.protocol.errors import ChatError, Internal, Overloaded
-from server.storage.message_log import BUSY, Busy, Draft, MessageLog, Outcome, Stored
+from server.protocol.errors import ChatError, Internal, NotFound, Overloaded
+from server.protocol.ids import is_id
+from server.storage.message_log import Busy, Draft, MessageLog, Outcome, Stored
 from server.telemetry import metrics
 
 MAX_BATCH = 256  # at 64 the commit is already a small part of the work; a larger batch only delays its first draft
@@ -69,6 +70,9 @@ class MessageQueue:
 
     def put(self, draft: Draft, settled: Settled) -> None:
         """Accept a draft; `settled` is called once, in the event loop, with the stored event or the error."""
+        if not is_id(draft.conversation):
+            settled(NotFound("there is no such conversation"))
+            return
         if len(self._waiting) >= MAX_WAITING:
             settled(Overloaded())
             return
@@ -96,6 +100,8 @@ class MessageQueue:
 
     async def append_all(self, drafts: list[Draft]) -> list[Stored]:
         """All in one transaction or none; raises the first error."""
+        if not all(is_id(draft.conversation) for draft in drafts):
+            raise NotFound("there is no such conversation")
         stored = await self._log.append_all(drafts)
         settled: list[Waiting] = [(draft, lambda _: None) for draft in drafts]
         self._settle(settled, list(stored))

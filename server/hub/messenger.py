@@ -4,13 +4,13 @@ Sockets use `put`, which returns at once and answers by callback; HTTP uses `app
 """
 
 from server.hub import mentions
+from server.hub.event_frames import event_of
 from server.hub.identity import Identity
 from server.hub.message_drafts import draft_of
 from server.hub.message_queue import MessageQueue, Settled
-from server.hub.event_frames import event_of
 from server.protocol.errors import BadFrame
 from server.protocol.events import Mention
-from server.protocol.frames import Durable, Edit, Send
+from server.protocol.frames import Durable, Send
 from server.protocol.views import EventPage, MessagePage
 from server.storage.log_reader import LogReader
 from server.storage.message_log import Stored
@@ -36,7 +36,14 @@ class Messenger:
         """Whether names must be looked up before the draft can be made: then `put` is not enough."""
         return isinstance(frame, Send) and "@" in frame.text
 
-    def put(self, identity: Identity, conversation: str, frame: Durable, settled: Settled, found: list[Mention] | None = None) -> None:
+    def put(
+        self,
+        identity: Identity,
+        conversation: str,
+        frame: Durable,
+        settled: Settled,
+        found: list[Mention] | None = None,
+    ) -> None:
         self._queue.put(draft_of(identity, conversation, frame, found), settled)
 
     async def append(self, identity: Identity, conversation: str, frame: Durable) -> Stored:
@@ -51,7 +58,9 @@ class Messenger:
         users = await self._users.members_by_key(conversation, list(mentions.possible_keys(found)))
         return mentions.resolve(found, users, self._models)
 
-    async def page(self, conversation: str, standing: Standing, *, before: int | None, after: int | None, limit: int) -> MessagePage:
+    async def page(
+        self, conversation: str, standing: Standing, *, before: int | None, after: int | None, limit: int
+    ) -> MessagePage:
         if before is not None and after is not None:
             raise BadFrame("`before` and `after` exclude each other")
         return await self._messages.page(

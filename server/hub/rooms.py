@@ -24,16 +24,20 @@ from server.protocol.frames import ConversationAdded, ConversationSummary
 from server.protocol.ids import is_id
 from server.protocol.views import Conversation, Member
 from server.storage.conversations import Conversations, NewConversation
-from server.storage.log_reader import LogReader
 from server.storage.message_log import Draft, Stored
 from server.storage.standings import Standings
 from server.storage.users import Users
 
 
-
 class Rooms:
     def __init__(
-        self, conversations: Conversations, queue: MessageQueue, hub: Hub, users: Users, standings: Standings, models: frozenset[str]
+        self,
+        conversations: Conversations,
+        queue: MessageQueue,
+        hub: Hub,
+        users: Users,
+        standings: Standings,
+        models: frozenset[str],
     ) -> None:
         self._conversations = conversations
         self._queue = queue
@@ -74,7 +78,14 @@ class Rooms:
             if visibility == "public":
                 raise BadFrame("a private chat is never public")
             return NewConversation(
-                kind, None, "private", "all", None, None, identity.user_id, [(identity.user_id, "member"), (others[0], "member")]
+                kind,
+                None,
+                "private",
+                "all",
+                None,
+                None,
+                identity.user_id,
+                [(identity.user_id, "member"), (others[0], "member")],
             )
         if kind == "room" and not (title and title.strip()):
             raise BadFrame("a room has a title")
@@ -148,7 +159,8 @@ class Rooms:
         """All or none, in one transaction."""
         wanted = list(dict.fromkeys(conversations))
         drafts = [
-            self._draft(identity, conversation, ConversationDeleted(), Permission.DELETE_CONVERSATION) for conversation in wanted
+            self._draft(identity, conversation, ConversationDeleted(), Permission.DELETE_CONVERSATION)
+            for conversation in wanted
         ]
         await self._queue.append_all(drafts)
         return wanted

@@ -10,6 +10,7 @@ does not; msgspec then converts and checks the shape.
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -20,7 +21,8 @@ from server.protocol.frames import ClientFrame, client_frame_types
 T = TypeVar("T")
 
 MAX_DEPTH = 32
-MAX_DIGITS = 25  # no number of ours is longer; parsing a long one is quadratic
+MAX_DIGITS = 25  # no number of ours is longer, and parsing a long one is quadratic
+BEYOND_ALL_FIELDS = 10**MAX_DIGITS  # what a longer one reads as: the shape refuses it, and the `id` beside it is still known
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -32,9 +34,10 @@ def decode_frame(text: str) -> ClientFrame:
     try:
         if not isinstance(value, dict):
             raise BadFrame("a frame is a JSON object")
-        frame_type = client_frame_types.get(value.get("type"))  # type: ignore[arg-type]
+        name = value.get("type")
+        frame_type = client_frame_types.get(name) if isinstance(name, str) else None
         if frame_type is None:
-            raise BadFrame(f"unknown frame type {_quoted(value.get('type'))}")
+            raise BadFrame(f"unknown frame type {_quoted(name)}")
         return convert(value, frame_type)
     except BadFrame as error:
         raise BadFrameWithId(error.detail, value.get("id") if isinstance(value, dict) else None) from None
@@ -80,6 +83,14 @@ def decode_stored(raw: str | bytes, shape: type[T]) -> T:
     return msgspec.json.decode(raw, type=shape)
 
 
+def json_schemas(shapes: Sequence[object], ref_template: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The JSON Schema (2020-12) of each shape, and those of the named types they refer to by `ref_template`."""
+    schemas, components = msgspec.json.schema_components(
+        shapes, schema_hook=lambda _: {"description": "any JSON value"}, ref_template=ref_template
+    )
+    return list(schemas), components
+
+
 def parse(text: str) -> object:
     """Any JSON value without traps."""
     try:
@@ -100,9 +111,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise BadJson("a number is too long")
-    return int(digits)
+    return int(digits) if len(digits) <= MAX_DIGITS else BEYOND_ALL_FIELDS
 
 
 def _float(digits: str) -> float:

@@ -143,7 +143,19 @@ class RunEnded(EventData, frozen=True, kw_only=True):
 event_types: dict[str, type[EventData]] = {
     shape.kind: shape
     for shape in (
-        MessageCreated, MessageEdited, MessageDeleted, ReactionAdded, ReactionRemoved, MessagePinned, MemberJoined,
-        MemberLeft, MemberRole, ConversationUpdated, ConversationDeleted, RunStarted, RunSteered, RunEnded,
+        MessageCreated,
+        MessageEdited,
+        MessageDeleted,
+        ReactionAdded,
+        ReactionRemoved,
+        MessagePinned,
+        MemberJoined,
+        MemberLeft,
+        MemberRole,
+        ConversationUpdated,
+        ConversationDeleted,
+        RunStarted,
+        RunSteered,
+        RunEnded,
     )  # fmt: skip
 }

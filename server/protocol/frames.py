@@ -135,7 +135,22 @@ AnyClientFrame = (
 client_frame_types: dict[str, type[ClientFrame]] = {
     str(shape.__struct_config__.tag): shape
     for shape in (
-        Hello, Subscribe, Unsubscribe, Send, Edit, Delete, React, Pin, Delivered, Read, Typing, StartRun, Stop, Steer, Decide, Ping,
+        Hello,
+        Subscribe,
+        Unsubscribe,
+        Send,
+        Edit,
+        Delete,
+        React,
+        Pin,
+        Delivered,
+        Read,
+        Typing,
+        StartRun,
+        Stop,
+        Steer,
+        Decide,
+        Ping,
     )  # fmt: skip
 }
 

@@ -10,7 +10,11 @@ from server.protocol.ids import is_id, new_id
 from server.protocol.views import Conversation, Member
 from server.storage.database import Connection, Database, Record
 
-SORT_COLUMNS = {"created_at": "c.created_at", "updated_at": "h.updated_at", "title": "lower(coalesce(c.title, peer.username))"}
+SORT_COLUMNS = {
+    "created_at": "c.created_at",
+    "updated_at": "h.updated_at",
+    "title": "lower(coalesce(c.title, peer.username))",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,9 @@ class Conversations:
         return moved
 
     async def model_of(self, conversation: str) -> str | None:
-        model: str | None = await self._database.fetch_value("SELECT model FROM conversations WHERE id = $1", conversation)
+        model: str | None = await self._database.fetch_value(
+            "SELECT model FROM conversations WHERE id = $1", conversation
+        )
         return model
 
     async def system_prompt_of(self, conversation: str) -> str | None:

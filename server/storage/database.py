@@ -97,6 +97,10 @@ class Database:
         row = await self.fetch_one(sql, *arguments)
         return None if row is None else row[0]
 
+    async def ping(self) -> None:
+        """Raise `Unavailable` when the database does not answer."""
+        await self.fetch_value("SELECT 1")
+
     async def execute(self, sql: str, *arguments: object) -> int:
         """The number of rows that the statement touched."""
         assert self._pool is not None

@@ -22,11 +22,14 @@ class LogReader:
 
     async def heads(self, conversations: list[str]) -> dict[str, Head]:
         rows = await self._database.fetch(
-            "SELECT conversation, last_seq, first_seq, epoch FROM heads WHERE conversation = ANY($1::uuid[])", conversations
+            "SELECT conversation, last_seq, first_seq, epoch FROM heads WHERE conversation = ANY($1::uuid[])",
+            conversations,
         )
         return {row["conversation"]: Head(row["last_seq"], row["first_seq"], row["epoch"]) for row in rows}
 
-    async def since(self, conversation: str, after: int, limit: int, up_to: int | None = None) -> list[tuple[Stored, Actor]]:
+    async def since(
+        self, conversation: str, after: int, limit: int, up_to: int | None = None
+    ) -> list[tuple[Stored, Actor]]:
         """Events above `after` (and at most `up_to`), oldest first."""
         rows = await self._database.fetch(_SINCE, conversation, after, limit, up_to if up_to is not None else 2**62)
         return [(_stored(row), Actor(row["actor_kind"], row["actor_id"], row["name"])) for row in rows]
@@ -51,7 +54,14 @@ class LogReader:
 
 def _stored(row: Record) -> Stored:
     return Stored(
-        row["conversation"], row["seq"], row["kind"], row["at"], row["actor_kind"], row["actor_id"], row["client_id"], row["data"]
+        row["conversation"],
+        row["seq"],
+        row["kind"],
+        row["at"],
+        row["actor_kind"],
+        row["actor_id"],
+        row["client_id"],
+        row["data"],
     )
 
 

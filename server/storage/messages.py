@@ -13,7 +13,9 @@ class Messages:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, conversation: str, *, before: int | None, after: int | None, limit: int, visible_from: int) -> MessagePage:
+    async def page(
+        self, conversation: str, *, before: int | None, after: int | None, limit: int, visible_from: int
+    ) -> MessagePage:
         """The newest page, the one before a seq, or the one after it. Page and head come from one snapshot."""
         async with self._database.transaction() as connection:
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

@@ -90,7 +90,10 @@ async def _subject(connection: Connection, conversation: str, data: MemberJoined
     if not joins and not is_member:
         return Found(error=NotFound("this person is not a member"))
     if row["role"] == "owner" and not await _another_owner(connection, conversation, data.user):
-        return Found(subject_role="owner", error=Conflict("a conversation keeps at least one owner: make somebody else owner first"))
+        return Found(
+            subject_role="owner",
+            error=Conflict("a conversation keeps at least one owner: make somebody else owner first"),
+        )
     return Found(subject_role=row["role"])
 
 
@@ -103,7 +106,7 @@ async def _another_owner(connection: Connection, conversation: str, user: str) -
         user,
     )
     assert row is not None
-    return row["owners"] > 0 or row["others"] == 0
+    return bool(row["owners"] > 0 or row["others"] == 0)
 
 
 async def _run(connection: Connection, run: str) -> Found:
@@ -160,7 +163,9 @@ async def apply(
         case ConversationUpdated():
             await _update(connection, conversation, data)
         case ConversationDeleted():
-            await connection.execute("UPDATE conversations SET deleted_at = $2, pair_key = NULL WHERE id = $1", conversation, at)
+            await connection.execute(
+                "UPDATE conversations SET deleted_at = $2, pair_key = NULL WHERE id = $1", conversation, at
+            )
         case RunEnded():
             await _end_run(connection, conversation, data, seq, at)
         case RunStarted():
@@ -219,7 +224,9 @@ async def _update(connection: Connection, conversation: str, data: ConversationU
     }
     if columns:
         assignments = ", ".join(f"{name} = ${n}" for n, name in enumerate(columns, start=2))
-        await connection.execute(f"UPDATE conversations SET {assignments} WHERE id = $1", conversation, *columns.values())
+        await connection.execute(
+            f"UPDATE conversations SET {assignments} WHERE id = $1", conversation, *columns.values()
+        )
 
 
 async def _start_run(connection: Connection, actor: Actor, conversation: str, data: RunStarted, at: datetime) -> None:
@@ -273,4 +280,3 @@ def message_row(actor: Actor, data: EventData, stored: Any, ordinal: int) -> Mes
 
 def message_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(_COLUMNS)]
-

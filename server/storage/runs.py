@@ -38,16 +38,17 @@ class Runs:
 
     async def checkpoint(self, run: str, token: str, text: str) -> bool:
         """Store what was said so far and renew the lease. False: the run is over or another's, stop at once."""
-        return 0 < await self._database.execute(
+        return await self._database.execute(
             "UPDATE runs SET text = $3, lease_until = now() + make_interval(secs => $4) "
             "WHERE id = $1 AND token = $2 AND status = 'running'",
             run, token, text, RUN_LEASE_S,
-        )  # fmt: skip
+        ) > 0  # fmt: skip
 
     async def abandoned(self, limit: int = 100) -> list[Run]:
         """Running, but their lease is over: whoever carried them has died."""
         rows = await self._database.fetch(
-            f"SELECT {_COLUMNS} FROM runs WHERE status = 'running' AND lease_until < now() ORDER BY lease_until LIMIT $1", limit
+            f"SELECT {_COLUMNS} FROM runs WHERE status = 'running' AND lease_until < now() ORDER BY lease_until LIMIT $1",
+            limit,
         )
         return [Run(*row) for row in rows]
 

@@ -45,8 +45,12 @@ class Standings:
         )
         return {
             row["id"]: Standing(
-                row["kind"], row["visibility"], row["role"], account_role,
-                visible_from=row["visible_from"] or 1, read=row["read_seq"] or 0,
+                row["kind"],
+                row["visibility"],
+                row["role"],
+                account_role,
+                visible_from=row["visible_from"] or 1,
+                read=row["read_seq"] or 0,
             )  # fmt: skip
             for row in rows
         }

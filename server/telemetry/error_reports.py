@@ -7,4 +7,6 @@ def start(dsn: str | None, release: str) -> None:
         return
     import sentry_sdk
 
-    sentry_sdk.init(dsn=dsn, release=release, send_default_pii=False, include_local_variables=False, max_request_body_size="never")
+    sentry_sdk.init(
+        dsn=dsn, release=release, send_default_pii=False, include_local_variables=False, max_request_body_size="never"
+    )

@@ -48,12 +48,12 @@ class People:
         )
 
 
-@pytest.fixture
-async def people(database: Database) -> People:
+@pytest.fixture(scope="module")
+async def people(module_database: Database) -> People:
     async def ignore(grants: Sequence[str]) -> None:
         del grants
 
-    accounts = Accounts(database, registration="open", on_grants_ended=ignore)
+    accounts = Accounts(module_database, registration="open", on_grants_ended=ignore)
     signed_in = await accounts.register("ada", PASSWORD, None, None, HERE)
     tokens = await accounts.token_by_password("ada", PASSWORD, HERE)
     ada = await accounts.access.identify(signed_in.session, "session")
@@ -229,7 +229,15 @@ def test_loopback_is_bind_peer_and_host(host: str, peer: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["", "evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1", "a@127.0.0.1"],
+    [
+        "",
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "192.0.2.1",
+        "a@127.0.0.1",
+    ],
 )
 def test_another_host_is_not_loopback(host: str) -> None:
     assert not is_loopback(scope(host=host), bind_is_loopback=True)

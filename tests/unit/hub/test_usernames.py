@@ -17,7 +17,22 @@ def test_letters_and_digits_of_any_script_are_a_name(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "x" * 33, "two words", "a@b", "a/b", "new\nline", "a\u200bb", "a\u202eb", "😀", "\u0301a", "a\u00a0b", "ﷺ", "⑴", "'"],
+    [
+        "",
+        "x" * 33,
+        "two words",
+        "a@b",
+        "a/b",
+        "new\nline",
+        "a\u200bb",
+        "a\u202eb",
+        "😀",
+        "\u0301a",
+        "a\u00a0b",
+        "ﷺ",
+        "⑴",
+        "'",
+    ],
 )
 def test_anything_else_is_none(name: str) -> None:
     with pytest.raises(Rejected):

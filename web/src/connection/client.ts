@@ -115,8 +115,12 @@ export class StudioClient {
 
   async leave(conversation: ConversationId): Promise<void> {
     await this.api.leave(conversation);
-    this.#subscriptions.forget(conversation);
-    this.#dispatch({ type: 'conversation.removed', conversation, code: 'left' });
+    this.#forget(conversation, 'left');
+  }
+
+  async remove(conversation: ConversationId): Promise<void> {
+    await this.api.remove(conversation);
+    this.#forget(conversation, 'deleted');
   }
 
   close(conversation: ConversationId): void {
@@ -236,6 +240,11 @@ export class StudioClient {
         this.#courier.deliver();
         break;
     }
+  }
+
+  #forget(conversation: ConversationId, code: string): void {
+    this.#subscriptions.forget(conversation);
+    this.#dispatch({ type: 'conversation.removed', conversation, code });
   }
 
   #connectionChanged(state: ConnectionState): void {

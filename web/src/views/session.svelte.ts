@@ -80,7 +80,10 @@ export class Session {
       await this.api.redeem(link.token);
     } catch (error) {
       // A used-up link is common (a reload, a second click): the session that it once made may still stand.
-      this.notice = error instanceof Problem && error.code === 'offline' ? '' : `This sign-in link does not work any more. ${explainLink(error)}`;
+      this.notice =
+        error instanceof Problem && error.code === 'offline'
+          ? ''
+          : `This sign-in link does not work any more. ${explainLink(error)}`;
     }
   }
 

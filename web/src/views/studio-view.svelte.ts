@@ -121,9 +121,10 @@ export class StudioView {
     this.newAfter = open && open.unread > 0 ? open.read : null;
   }
 
-  /** The conversation is gone, or I am no longer in it. */
+  /** The conversation is gone, or I am no longer in it: to the next best place, on a phone to the list. */
   leavePlace(): void {
-    history.replaceState(null, '', placeFragment(null));
+    const isNarrow = window.matchMedia('(max-width: 720px)').matches;
+    history.replaceState(null, '', placeFragment(isNarrow ? null : landing(this.client.store.studio)));
     this.#followAddress();
   }
 

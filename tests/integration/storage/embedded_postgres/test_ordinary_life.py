@@ -114,8 +114,10 @@ async def test_the_successor_of_a_server_killed_in_its_first_moments_gets_a_post
 
 async def test_ctrl_c_reaches_the_studio_and_not_its_postgres(made: Sandbox) -> None:
     studio = await made.studio("--deaf")
+    pid = made.postmaster_pid()
     os.killpg(studio.pid, signal.SIGINT)
     await write_note(await made.postgres().start(), "the server may still write while it drains")
+    assert made.postmaster_pid() == pid
     assert await studio.stop() == "stopped"
 
 

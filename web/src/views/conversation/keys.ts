@@ -5,15 +5,7 @@
  * nothing here. Safari ends the composition before the Enter that ended it, and marks that key only with the code 229.
  */
 
-export type Meaning =
-  | 'send'
-  | 'edit-last'
-  | 'leave'
-  | 'next'
-  | 'previous'
-  | 'choose'
-  | 'close-list'
-  | 'type';
+export type Meaning = 'send' | 'edit-last' | 'leave' | 'next' | 'previous' | 'choose' | 'close-list' | 'type';
 
 export interface Key {
   readonly key: string;

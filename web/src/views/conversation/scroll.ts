@@ -47,7 +47,8 @@ export class ScrollKeeper {
   /** After every change of the content. */
   settle(): void {
     if (this.#isAtEnd) this.#viewport.scrollTop = this.#viewport.scrollHeight;
-    else if (this.#anchor?.row.isConnected) this.#viewport.scrollTop += this.#offset(this.#anchor.row) - this.#anchor.offset;
+    else if (this.#anchor?.row.isConnected)
+      this.#viewport.scrollTop += this.#offset(this.#anchor.row) - this.#anchor.offset;
     this.#lastTop = this.#viewport.scrollTop;
     this.#keepAnchor();
   }
