@@ -30,7 +30,7 @@ from server.hub.assistant import Assistant
 from server.hub.hub import Hub
 from server.hub.message_queue import MessageQueue
 from server.hub.messenger import Messenger
-from server.hub.permissions import Permission, refusal
+from server.hub.permissions import ROLES_ALLOWED, Permission, refusal
 from server.hub.presence import Presence
 from server.hub.receipts import Receipts
 from server.hub.rooms import Rooms
@@ -61,7 +61,7 @@ class Parts:
         self.bus = MemoryBus()
         self.reader = LogReader(database)
         self.hub = Hub(self.bus, self.reader, prepare_frame)
-        self.queue = MessageQueue(MessageLog(database, judge), self.hub)
+        self.queue = MessageQueue(MessageLog(database, judge, sending_roles=sorted(ROLES_ALLOWED[Permission.SEND])), self.hub)
         self.conversations = Conversations(database)
         table = Messages(database)
         people = Users(database)
@@ -75,7 +75,7 @@ class Parts:
             standings=standings,
             hub=self.hub,
             rooms=Rooms(self.conversations, self.queue, self.hub, people, standings, names),
-            messenger=Messenger(self.queue, table, self.reader, people, names),
+            messenger=Messenger(self.queue, table, self.reader, people, names, self.hub.feed),
             assistant=self.assistant,
             presence=Presence(self.hub),
             receipts=Receipts(self.hub, self.conversations),

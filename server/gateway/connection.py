@@ -9,6 +9,7 @@ What is lost (a kick, a deleted conversation) is lost at once.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,7 +37,8 @@ MAX_IN_FLIGHT = 256  # durable frames of one socket that wait for their commit; 
 class Socket(Protocol):
     """What a connection writes to; see websocket_protocol.PreparedSocket."""
 
-    def write(self, frames: bytes) -> None: ...
+    @property
+    def write(self) -> Callable[[bytes], None]: ...
     def close(self, code: int, reason: str) -> None: ...
     def abort(self) -> None: ...
     def pause(self, is_paused: bool) -> None: ...

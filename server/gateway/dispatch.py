@@ -23,7 +23,7 @@ from server.hub.studio import Studio
 from server.protocol.clock import rfc3339
 from server.protocol.codec import BadFrameWithId, decode_frame
 from server.protocol.errors import BadFrame, BadJson, ChatError, Forbidden, Internal, NotFound
-from server.protocol.events import MessageCreated
+from server.protocol.events import Mention, MessageCreated
 from server.protocol.frames import (
     Ack,
     ClientFrame,
@@ -161,9 +161,10 @@ class Dispatcher:
     def durable(self, connection: Connection, frame: Durable) -> Handled:
         self._limits.check_send(connection.user_id)
         conversation = _conversation(connection, frame.conversation)
-        if self._studio.messenger.needs_names(frame):
+        found = self._studio.messenger.mentions_known(frame, conversation)
+        if found is None:
             return self._with_names(connection, conversation, frame)
-        self._put(connection, conversation, frame)
+        self._put(connection, conversation, frame, found)
         return None
 
     async def _with_names(self, connection: Connection, conversation: str, frame: Durable) -> None:
@@ -172,7 +173,7 @@ class Dispatcher:
         found = await self._studio.messenger.mentions_in(frame.text, conversation)
         self._put(connection, conversation, frame, found)
 
-    def _put(self, connection: Connection, conversation: str, frame: Durable, found: Any = None) -> None:
+    def _put(self, connection: Connection, conversation: str, frame: Durable, found: list[Mention]) -> None:
         def settled(outcome: Stored | ChatError) -> None:
             connection.finished()
             if isinstance(outcome, ChatError):

@@ -6,6 +6,7 @@ Order: identity, forgery check, rate, permission, then query and body. So a stra
 objects.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -84,10 +85,11 @@ class HttpGateway:
             if error is not None:
                 raise error
             return
+        caller = call.identity  # a stranger is stopped here, before a run is looked up
         conversation = call.request.path_params.get("conversation")
         if conversation is None:
             conversation = await self._studio.assistant.conversation_of(call.path("run"))
-        await self._studio.check(call.identity, route.permission, conversation)
+        await self._studio.check(caller, route.permission, conversation)
 
     def _reply(self, route: Route, request: Request, result: object) -> Response:
         if isinstance(result, Response):
@@ -147,7 +149,7 @@ def problem(request: Request, error: ChatError) -> Response:
     headers = {}
     if error.retry_after_s is not None:
         details["retry_after_s"] = error.retry_after_s
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))  # whole seconds: RFC 9110, section 10.2.3
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(encode(details), error.status, headers, media_type=PROBLEM_JSON)

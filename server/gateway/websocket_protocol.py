@@ -47,18 +47,16 @@ def split_frames(frames: bytes) -> list[bytes]:
 class PreparedSocket:
     """What the application sees of one socket."""
 
-    __slots__ = ("_protocol",)
+    __slots__ = ("_protocol", "write")
 
     def __init__(self, protocol: "PreparedFramesProtocol") -> None:
         self._protocol = protocol
+        self.write = protocol.write_prepared  # no call in between: it is made once for each member of a room
 
     def listen(self, on_text: Callable[[str], None], on_full: Callable[[bool], None]) -> None:
         """Pass text frames to `on_text` as they come; tell `on_full` when too much is unsent, and when it has drained."""
         self._protocol.on_text, self._protocol.on_full = on_text, on_full
         self._protocol.pass_on_queued()
-
-    def write(self, frames: bytes) -> None:
-        self._protocol.write_prepared(frames)
 
     def close(self, code: int, reason: str) -> None:
         self._protocol.close_with(code, reason)
@@ -97,6 +95,11 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
         scope: Any = getattr(self, "scope", None)
         if scope is not None:  # None: the handshake was refused
             scope["extensions"][EXTENSION] = PreparedSocket(self)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True  # a refusal is an answer too; else uvicorn logs an error for each
 
     def data_received(self, data: bytes) -> None:
         self.last_life = self.loop.time()

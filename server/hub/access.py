@@ -74,6 +74,11 @@ class Access:
             await self._grants.touch(token, holder.grant_id, now, now + SESSION_LIFETIME)
         return _identity(holder)
 
+    async def is_current(self, identity: Identity) -> bool:
+        """Whether it still is as it was identified. To be asked once a socket can be cut: what ended while it was being
+        opened cut nothing."""
+        return await self._grants.is_current(identity.grant_id, identity.account_role)
+
     async def ticket(self, identity: Identity) -> Ticket:
         """Lets one socket in, once, under the same grant."""
         expires_at = self._now() + TICKET_LIFETIME

@@ -55,6 +55,8 @@ class Feed:
         self.head = head
         self.live: dict[Listener, None] = {}  # ordered: who came first is served first
         self.visitors: set[Listener] = set()  # listen to a public conversation without being a member
+        self.names: dict[str, str] | None = None  # keys of the members' names and their ids, once somebody needed them
+        self.members_changed = 0  # how often somebody came or went
         self.followers = 0  # live or catching up; without any the feed can go
         self._prepare = prepare
         self._repair = repair
@@ -116,6 +118,11 @@ class Feed:
     def drop(self, listener: Listener) -> None:
         self.live.pop(listener, None)
         self.visitors.discard(listener)
+
+    def forget_names(self) -> None:
+        """Somebody came or went."""
+        self.names = None
+        self.members_changed += 1
 
     def forget_texts(self) -> None:
         """Empty the ring: some text in it has been deleted, and whoever resumes now must not get it."""

@@ -239,11 +239,13 @@ class Hub:
         }
 
     def _on_left(self, feed: Feed, event: EventNotice) -> None:
+        feed.forget_names()
         left = decode_stored(decode_stored(event.payload, Event).data, MemberLeft)
         for connection in tuple(self._connections.get(left.user, ())):
             connection.remove(feed.conversation)
 
     def _on_joined(self, feed: Feed, event: EventNotice) -> None:
+        feed.forget_names()
         joined = decode_stored(decode_stored(event.payload, Event).data, MemberJoined)
         for connection in tuple(self._connections.get(joined.user, ())):
             connection.role_changed(feed.conversation, joined.role)

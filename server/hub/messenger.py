@@ -3,14 +3,18 @@
 Sockets use `put`, which returns at once and answers by callback; HTTP uses `append`, which waits. Both make the same draft.
 """
 
+from collections.abc import Callable
+
 from server.hub import mentions
 from server.hub.event_frames import event_of
+from server.hub.feed import Feed
 from server.hub.identity import Identity
 from server.hub.message_drafts import draft_of
 from server.hub.message_queue import MessageQueue, Settled
 from server.protocol.errors import BadFrame
 from server.protocol.events import Mention
 from server.protocol.frames import Durable, Send
+from server.protocol.ids import is_id
 from server.protocol.views import EventPage, MessagePage
 from server.storage.log_reader import LogReader
 from server.storage.message_log import Stored
@@ -24,25 +28,23 @@ MAX_EVENTS = 1_000
 
 class Messenger:
     def __init__(
-        self, queue: MessageQueue, messages: Messages, reader: LogReader, users: Users, models: frozenset[str]
+        self,
+        queue: MessageQueue,
+        messages: Messages,
+        reader: LogReader,
+        users: Users,
+        models: frozenset[str],
+        feed_of: Callable[[str], Feed | None],
     ) -> None:
         self._queue = queue
         self._messages = messages
         self._reader = reader
         self._users = users
         self._models = models
-
-    def needs_names(self, frame: Durable) -> bool:
-        """Whether names must be looked up before the draft can be made: then `put` is not enough."""
-        return isinstance(frame, Send) and "@" in frame.text
+        self._feed_of = feed_of
 
     def put(
-        self,
-        identity: Identity,
-        conversation: str,
-        frame: Durable,
-        settled: Settled,
-        found: list[Mention] | None = None,
+        self, identity: Identity, conversation: str, frame: Durable, settled: Settled, found: list[Mention] | None = None
     ) -> None:
         self._queue.put(draft_of(identity, conversation, frame, found), settled)
 
@@ -50,13 +52,34 @@ class Messenger:
         found = await self.mentions_in(frame.text, conversation) if isinstance(frame, Send) else None
         return await self._queue.append(draft_of(identity, conversation, frame, found))
 
+    def mentions_known(self, frame: Durable, conversation: str) -> list[Mention] | None:
+        """The mentions of a frame, when they can be told without asking the database; else None."""
+        if not isinstance(frame, Send) or "@" not in frame.text:
+            return []
+        found = mentions.candidates(frame.text)
+        if not found:
+            return []
+        feed = self._feed_of(conversation)
+        if feed is None or feed.names is None:
+            return None
+        return mentions.resolve(found, feed.names, self._models)
+
     async def mentions_in(self, text: str, conversation: str) -> list[Mention]:
         """Members of the conversation, and models, that the text calls by name."""
         found = mentions.candidates(text)
-        if not found:
+        if not found or not is_id(conversation):
             return []
-        users = await self._users.members_by_key(conversation, list(mentions.possible_keys(found)))
-        return mentions.resolve(found, users, self._models)
+        feed = self._feed_of(conversation)
+        if feed is None:
+            users = await self._users.members_by_key(conversation, list(mentions.possible_keys(found)))
+            return mentions.resolve(found, users, self._models)
+        if feed.names is None:
+            generation = feed.members_changed
+            names = await self._users.member_keys(conversation)
+            if generation != feed.members_changed:
+                return mentions.resolve(found, names, self._models)  # somebody came or went meanwhile: keep nothing
+            feed.names = names
+        return mentions.resolve(found, feed.names, self._models)
 
     async def page(
         self, conversation: str, standing: Standing, *, before: int | None, after: int | None, limit: int

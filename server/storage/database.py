@@ -14,6 +14,7 @@ import asyncpg
 from server.protocol.errors import Overloaded, Unavailable
 
 CONNECT_TIMEOUT_S = 2.0  # sends must be refused within 3 s when Postgres is away
+POOL_WAIT_S = 10.0  # in a storm of reconnects a query waits its turn; refusing would bring the client back at once
 STATEMENT_TIMEOUT_S = 15.0  # the slowest page or search; beyond it something is wrong
 LOG_STATEMENT_TIMEOUT_S = 2.8  # a send is answered within 3 s, one way or the other
 POOL_SIZE = 8
@@ -40,6 +41,7 @@ class Database:
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=STATEMENT_TIMEOUT_S,
                 init=_prepare,
+                reset=_keep,
                 server_settings={"application_name": "chat-studio", "jit": "off"},
             )
             self._log_pool = await asyncpg.create_pool(
@@ -49,6 +51,7 @@ class Database:
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=LOG_STATEMENT_TIMEOUT_S,
                 init=_prepare,
+                reset=_keep,
                 server_settings={
                     "application_name": "chat-studio log",
                     "jit": "off",
@@ -72,7 +75,7 @@ class Database:
         """A connection inside a transaction; an exception rolls back."""
         assert self._pool is not None
         with _translated():
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection, connection.transaction():
+            async with self._pool.acquire(timeout=POOL_WAIT_S) as connection, connection.transaction():
                 yield connection
 
     @asynccontextmanager
@@ -82,10 +85,18 @@ class Database:
             async with self._log_pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection, connection.transaction():
                 yield connection
 
+    async def log_fetch(self, sql: str, *arguments: object) -> list[Record]:
+        """One statement of the log, a transaction in itself."""
+        assert self._log_pool is not None
+        with _translated():
+            async with self._log_pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+                rows: list[Record] = await connection.fetch(sql, *arguments)
+                return rows
+
     async def fetch(self, sql: str, *arguments: object) -> list[Record]:
         assert self._pool is not None
         with _translated():
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
                 rows: list[Record] = await connection.fetch(sql, *arguments)
                 return rows
 
@@ -105,14 +116,14 @@ class Database:
         """The number of rows that the statement touched."""
         assert self._pool is not None
         with _translated():
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
                 status: str = await connection.execute(sql, *arguments)
         return affected(status)
 
     async def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         assert self._pool is not None
         with _translated():
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
                 await connection.executemany(sql, rows)
 
 
@@ -150,3 +161,7 @@ class _translated:
                 | TimeoutError()
             ):
                 raise Unavailable() from error
+
+
+async def _keep(connection: asyncpg.Connection) -> None:
+    """Nothing to reset: no session state is ever set on a pooled connection, and the default is one more round trip."""

@@ -97,6 +97,20 @@ class Grants:
             sha256(token),
         )
 
+    async def is_current(self, grant_id: str, role: str) -> bool:
+        """Whether the grant lives, of a user who may sign in and has this role."""
+        found: bool = await self._database.fetch_value(
+            """
+            SELECT EXISTS (
+                SELECT FROM grants g JOIN users u ON u.id = g.user_id
+                WHERE g.id = $1 AND u.role = $2 AND u.disabled_at IS NULL
+            )
+            """,
+            grant_id,
+            role,
+        )
+        return found
+
     # -- grants -------------------------------------------------------------------------------------------------------
 
     async def add(

@@ -225,6 +225,14 @@ class Users:
         )
         return UserSummary(id=row["id"], username=row["username"], role=row["role"]) if row else None
 
+    async def member_keys(self, conversation: str) -> dict[str, str]:
+        """The names of all members of a conversation, by key, with their ids."""
+        rows = await self._database.fetch(
+            "SELECT u.username_key, u.id FROM users u JOIN memberships m ON m.user_id = u.id WHERE m.conversation = $1",
+            conversation,
+        )
+        return {row["username_key"]: row["id"] for row in rows}
+
     async def members_by_key(self, conversation: str, keys: Sequence[str]) -> dict[str, str]:
         """The ids of those members of a conversation whose names have these keys."""
         rows = await self._database.fetch(

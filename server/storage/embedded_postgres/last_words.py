@@ -4,12 +4,14 @@ Its messages are in English here: it is started with LC_ALL=C.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from server.storage.embedded_postgres.become_account import BLOCKED_EXIT_STATUS
 from server.storage.embedded_postgres.errors import AccountBlocked, DiskFull, PostgresError, PostgresExited
 
 TAIL_BYTES = 8192  # some dozens of lines
+FULL_BELOW_BYTES = 64 * 1024  # eight pages: less than any start of Postgres writes
 LINES = 3  # that a person reads in one error
 PREFIX = re.compile(r"^\S+ \S+ \S+ \[\d+\] ")  # time and pid, see log_line_prefix
 GRAVE = ("PANIC:", "FATAL:", "ERROR:", "initdb: error:")  # the line before gives the cause, those after tidy up
@@ -33,7 +35,8 @@ def reason(program: str, status: int, log_file: Path, since: int, data_dir: Path
     said = "; ".join(lines[max(0, first - 1) : first + LINES - 1] if first < len(lines) else lines[-LINES:])
     if status == BLOCKED_EXIT_STATUS:
         return AccountBlocked(f"Postgres does not run as root, and {said}")
-    if "No space left on device" in said:
+    # On a full disk its log may have had no place for the reason.
+    if "No space left on device" in said or shutil.disk_usage(data_dir).free < FULL_BELOW_BYTES:
         return DiskFull(f"no space left on the disk that holds {data_dir}: {said}")
     return PostgresExited(f"{program} ended with status {status} instead of starting: {said or 'it said nothing'}")
 

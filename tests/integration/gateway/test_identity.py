@@ -1,11 +1,12 @@
 """Who is calling, and from where: real tokens, and scopes as the server makes them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from server.gateway.identity import Identifier, Scope, is_loopback
+from server.gateway.identity import Identifier, is_loopback
 from server.hub.access import ClientInfo
 from server.hub.accounts import Accounts
 from server.hub.identity import Identity
@@ -17,7 +18,7 @@ PASSWORD = "correct horse battery"
 SITE = "http://127.0.0.1:8000"
 
 
-def scope(kind: str = "http", method: str = "GET", **given: str) -> Scope:
+def scope(kind: str = "http", method: str = "GET", **given: str) -> dict[str, Any]:
     """`sec_fetch_site="none"` adds the header `sec-fetch-site: none`; an empty text leaves a header out."""
     headers = {"host": "127.0.0.1:8000"} | {name.replace("_", "-"): value for name, value in given.items()}
     return {
@@ -30,7 +31,7 @@ def scope(kind: str = "http", method: str = "GET", **given: str) -> Scope:
     }
 
 
-def socket(**given: str) -> Scope:
+def socket(**given: str) -> dict[str, Any]:
     return scope("websocket", **given)
 
 

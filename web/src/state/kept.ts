@@ -68,7 +68,7 @@ export class Kept {
       this.#written.set(name, entry);
     }
     for (const name of this.#written.keys()) {
-      if (unsettled.has(name)) continue;
+      if (unsettled.has(name) || !name.startsWith(`outbox:${user}:`)) continue;
       this.#set(name, null);
       this.#written.delete(name);
     }

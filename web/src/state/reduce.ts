@@ -12,6 +12,7 @@ import type {
   EventPage,
   LogEvent,
   Member,
+  MessageId,
   MessagePage,
   Seq,
   User,
@@ -99,6 +100,7 @@ export function reduce(studio: Studio, input: Input, nowMs: number): Studio {
       if (studio.endedRuns.includes(input.run)) return studio;
       return at(studio, input.conversation, (state) => {
         const before = state.streams[input.message];
+        if (!before && hasEnded(state, input.message)) return state;
         const after = applyDelta(before, input);
         return after === before ? state : { ...state, streams: { ...state.streams, [input.message]: after } };
       });
@@ -230,6 +232,12 @@ function settleIn(studio: Studio, id: ConversationId | undefined): Studio {
 
 function conversationOf(studio: Studio, clientId: string): ConversationId | undefined {
   return studio.outbox.find((entry) => entry.frame.id === clientId)?.frame.conversation;
+}
+
+/** A late delta, after a page that shows the answer whole. */
+function hasEnded(state: ConversationState, id: MessageId): boolean {
+  const run = state.timeline?.messages.findLast((message) => message.id === id)?.run;
+  return run ? run.status !== 'running' : false;
 }
 
 function learnMembers(studio: Studio, id: ConversationId, members: readonly Member[]): Studio {

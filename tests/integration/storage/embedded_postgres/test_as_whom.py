@@ -101,6 +101,18 @@ async def test_a_directory_that_may_not_be_written_is_named(in_the_open: Sandbox
     assert not list(in_the_open.data_dir.iterdir())
 
 
+async def test_a_file_that_root_left_is_named(in_the_open: Sandbox) -> None:
+    in_the_open.data_dir.mkdir()
+    in_the_open.data_dir.chmod(0o777)
+    (in_the_open.data_dir / "postgres.lock").touch(mode=0o600)
+    prefix = as_account(plain_account(), Path(sys.executable), STUDIO_PROCESS)
+    studio = await in_the_open.studio(prefix=prefix)
+    if studio.first_line.startswith("ready"):
+        pytest.skip("nobody is plain enough here")
+    assert studio.first_line.startswith("failed DataDirectoryUnusable")
+    assert "postgres.lock" in studio.first_line
+
+
 async def test_data_of_another_user_is_refused(in_the_open: Sandbox) -> None:
     await in_the_open.postgres().start()
     await in_the_open.clean_up()

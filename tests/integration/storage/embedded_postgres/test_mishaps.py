@@ -249,19 +249,21 @@ async def test_a_machine_without_binaries_is_told_of_database_url(
         await new.postgres().start()
 
 
-async def test_a_disk_too_small_for_a_new_cluster_is_called_full(small_disk: Sandbox) -> None:
-    fill(small_disk.data_dir, leave_bytes=4_000_000)
+@pytest.mark.parametrize("leave_bytes", [0, 4_000_000], ids=["nothing left", "enough left to begin"])
+async def test_a_disk_too_small_for_a_new_cluster_is_called_full(small_disk: Sandbox, leave_bytes: int) -> None:
+    fill(small_disk.data_dir, leave_bytes=leave_bytes)
     with pytest.raises(DiskFull, match="no space left"):
         await small_disk.postgres().start()
     assert not small_disk.cluster.exists()
     assert not list(small_disk.data_dir.glob("postgres.new-*"))
 
 
+@pytest.mark.parametrize("leave_bytes", [0, 8192], ids=["nothing left", "enough left for its log"])
 async def test_a_disk_that_is_full_at_a_later_start_is_called_so_and_recovers(
-    small_disk: Sandbox, made_data_dir: Path
+    small_disk: Sandbox, made_data_dir: Path, leave_bytes: int
 ) -> None:
     small_disk.take_copy_of(made_data_dir)
-    filler = fill(small_disk.data_dir, leave_bytes=8192)
+    filler = fill(small_disk.data_dir, leave_bytes=leave_bytes)
     with pytest.raises(DiskFull, match="no space left"):
         await small_disk.postgres().start()
     filler.unlink()

@@ -106,7 +106,6 @@ async def test_a_postgres_left_by_a_killed_server_is_adopted_and_stopped(made: S
 async def test_the_successor_of_a_server_killed_in_its_first_moments_gets_a_postgres(made: Sandbox) -> None:
     starting = asyncio.ensure_future(made.studio())
     await until((made.cluster / "postmaster.pid").exists)
-    assert not starting.done(), "the kill must come before the start is over"
     os.kill(int((made.data_dir / "postgres.lock").read_text()), signal.SIGKILL)
     await write_note(await made.postgres().start(), "kept")
     await starting

@@ -1,0 +1,207 @@
+"""The load client: the one of the peers' benchmark, with what a log of many rooms needs added before it is compiled.
+
+In:   a `Load`: how many sockets say hello how, how many of them publish, and how fast.
+Out:  an `Outcome`: what arrived, how late, and what it cost the server and Postgres while it was counted.
+Promises: ours and the peers are measured by the same program. Every change to it is one of `CHANGES`, each anchored to a line of its
+source that must be there exactly once.
+"""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.load.machine import children_of, cpu_seconds
+from tests.load.processes import BenchError, Process, running, tail
+
+MARK = "~T"  # stamps a text; the original's "@T" would look like a mention, which ordinary messages have none of
+STAMP_LENGTH = len(MARK) + 19  # nanoseconds
+CONNECT_TIMEOUT_S = 40.0  # the client itself gives up after 30 s
+
+_FILES = r"""
+static char **keys, **rooms; static int own, lastof; static uint64_t acks;
+static char **lines(const char*file){ FILE*f=fopen(file,"r"); if(!f){perror(file);exit(1);} size_t n=0,cap=1024; char**l=malloc(cap*sizeof*l),b[256];
+  while(fgets(b,sizeof b,f)){ b[strcspn(b,"\n")]=0; if(n==cap)l=realloc(l,(cap*=2)*sizeof*l); l[n++]=strdup(b);} fclose(f); return l; }
+"""
+_LAST = r"""
+static struct { uint64_t t; int n; } sightings[1<<16];
+static void sight(uint64_t t){ unsigned i=(t*0x9E3779B97F4A7C15ull)>>48; while(sightings[i].t&&sightings[i].t!=t)i=(i+1)&65535;
+  sightings[i].t=t; if(++sightings[i].n==N&&counting)record(now()-t); }
+"""
+CHANGES: tuple[tuple[str, str], ...] = (
+    # Who is who: %K is the token of this connection, %R its room, each a line of a file.
+    ("static uint64_t now(void)", _FILES + "static uint64_t now(void)"),
+    (
+        "else if(s[0]=='%'&&s[1]=='S')",
+        "else if(s[0]=='%'&&s[1]=='K'){k+=sprintf(dst+k,\"%s\",keys[id]);s++;}\n"
+        "    else if(s[0]=='%'&&s[1]=='R'){k+=sprintf(dst+k,\"%s\",rooms[id]);s++;}\n"
+        "    else if(s[0]=='%'&&s[1]=='S')",
+    ),
+    (
+        '{"hold",1,0,11},',
+        '{"hold",1,0,11},{"keys",1,0,12},{"rooms",1,0,13},{"own",0,0,14},{"last",0,0,15},',
+    ),
+    (
+        "case 11:hold=atoi(optarg);break;",
+        "case 11:hold=atoi(optarg);break; case 12:keys=lines(optarg);break; case 13:rooms=lines(optarg);break; "
+        "case 14:own=1;break; case 15:lastof=1;break;",
+    ),
+    # Every publisher in a room of its own: each event is an answer to one's own message.
+    ("if(c->stamped% (P>0?P:1)==0||P==1)", "if(own||c->stamped% (P>0?P:1)==0||P==1)"),
+    # The latency to the last member, not to each.
+    ("static char scratch[1<<20];", _LAST + "static char scratch[1<<20];"),
+    ("if(counting){ total++; record(now()-t);}", "if(counting){ total++; if(!lastof)record(now()-t);} if(lastof)sight(t);"),
+    # Acknowledgements, which carry no text.
+    ("char*q=p,*e=p+n; int mine=0;", 'if(counting&&n>14&&!memcmp(p,"{\\"type\\":\\"ack\\"",13))acks++;\n  char*q=p,*e=p+n; int mine=0;'),
+    ('memmem(q,e-q,"@T",2)', f'memmem(q,e-q,"{MARK}",2)'),
+    # When it begins to count, somebody else looks at other processes' clocks.
+    ("long rss1=rss(); if(hold)", 'long rss1=rss(); printf("{\\"phase\\":\\"open\\"}\\n"); fflush(stdout); if(hold)'),
+    ("counting=1; double c0=cpu();", 'printf("{\\"phase\\":\\"counting\\"}\\n"); fflush(stdout); counting=1; double c0=cpu();'),
+    ('printf("{\\"conns\\":%d,', 'printf("{\\"acks\\":%llu,\\"conns\\":%d,'),
+    ("    N,ready,alive,", "    (unsigned long long)acks,N,ready,alive,"),
+    # Its sockets stay open until the clocks have been read: closing them costs the server time, too.
+    ("(rss1-rss0)/(double)N);\n  return 0; }", "(rss1-rss0)/(double)N);\n  fflush(stdout); usleep(100000); return 0; }"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`in_flight` messages a publisher (a closed loop), or `rate_per_s` of all (an open one). `publish` and `hello` are templates."""
+
+    port: int
+    path: str
+    sockets: int
+    hello: Sequence[str] = ()
+    ready_mark: str | None = None
+    publish: str | None = None
+    padding_bytes: int = 0
+    publishers: int = 1
+    in_flight: int = 0
+    rate_per_s: int = 0
+    seconds: float = 2.0
+    warm_s: float = 0.4
+    settle_s: float = 0.5
+    hold_s: int = 0
+    tokens: Path | None = None
+    rooms: Path | None = None
+    is_own_room: bool = False
+    latency_of_last: bool = False
+    pong: str | None = None
+
+    def arguments(self) -> list[str]:
+        words = ["-p", self.port, "-u", self.path, "-n", self.sockets, "-P", self.publishers, "-d", self.seconds,
+                 "-w", self.warm_s, "-s", self.padding_bytes, "--settle", self.settle_s]  # fmt: skip
+        for line in self.hello:
+            words += ["--init", line]
+        optional = {
+            "--ready": self.ready_mark, "--pub": self.publish, "-W": self.in_flight, "-r": self.rate_per_s, "--hold": self.hold_s,
+            "--keys": self.tokens, "--rooms": self.rooms, "--pong": self.pong,
+        }  # fmt: skip
+        for name, value in optional.items():
+            if value:
+                words += [name, value]
+        if self.tokens is not None:
+            words += ["--header", "Authorization: Bearer %K", "--subproto", "chat-studio.v1"]
+        words += [flag for flag, is_on in (("--own", self.is_own_room), ("--last", self.latency_of_last)) if is_on]
+        return [str(word) for word in words]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    deliveries: int
+    acks: int
+    per_s: float
+    server_cpu_s: float
+    postgres_cpu_s: float
+    client_cpu_s: float
+    p50_ms: float
+    p99_ms: float
+    connect_s: float
+    rss_per_socket_bytes: float
+
+    @property
+    def per_cpu_s(self) -> float:
+        """Deliveries per second of the server's CPU."""
+        return self.deliveries / self.server_cpu_s if self.server_cpu_s else 0.0
+
+
+@dataclass(slots=True)
+class LoadClient:
+    """`postmaster` is the Postgres whose CPU is reported beside the server's."""
+
+    program: Path
+    core: int
+    log: Path
+    postmaster: int
+    on_counting: Callable[[], None] | None = field(default=None)
+
+    def run(self, load: Load, server: int, *, while_open: Callable[[], None] | None = None) -> Outcome:
+        """`while_open` is called when all sockets are open, and may take as long as they are held."""
+        limit_s = CONNECT_TIMEOUT_S + load.settle_s + load.warm_s + load.seconds + load.hold_s
+        with running([self.program, *load.arguments(), "--pid", str(server)], core=self.core, log=self.log) as process:
+            watchdog = threading.Timer(limit_s, process.kill)
+            watchdog.start()
+            try:
+                answer, cpu_s, postgres_cpu_s = self._follow(process, server, while_open)
+            finally:
+                watchdog.cancel()
+        if answer["alive"] < load.sockets or answer["ready"] < load.sockets:
+            raise BenchError(f"only {answer['alive']} of {load.sockets} sockets lived ({load.path}): {tail(self.log)}")
+        if load.publish and not answer["deliveries"]:
+            raise BenchError(f"nothing was delivered ({load.path})")
+        return Outcome(
+            deliveries=answer["deliveries"],
+            acks=answer["acks"],
+            per_s=answer["per_s"],
+            server_cpu_s=cpu_s,
+            postgres_cpu_s=postgres_cpu_s,
+            client_cpu_s=answer["client_cpu_s"],
+            p50_ms=answer["p50_ms"],
+            p99_ms=answer["p99_ms"],
+            connect_s=answer["connect_s"],
+            rss_per_socket_bytes=answer["kb_per_conn"] * 1024,
+        )
+
+    def _follow(
+        self, process: Process, server: int, while_open: Callable[[], None] | None
+    ) -> tuple[dict[str, Any], float, float]:
+        assert process.stdout is not None
+        began = [0.0, 0.0]
+        for line in process.stdout:
+            said = json.loads(line)
+            match said.get("phase"):
+                case "open" if while_open is not None:
+                    while_open()
+                case "counting":
+                    began = self._clocks(server)
+                    if self.on_counting is not None:
+                        self.on_counting()
+                case None:
+                    ended = self._clocks(server)
+                    return said, ended[0] - began[0], ended[1] - began[1]
+        raise BenchError(f"the load client ended early: {tail(self.log)}")
+
+    def _clocks(self, server: int) -> list[float]:
+        # The server first: walking the processes of Postgres takes a millisecond.
+        return [cpu_seconds([server]), cpu_seconds([self.postmaster, *children_of(self.postmaster)])]
+
+
+def build(source: Path, into: Path) -> Path:
+    """Compile the changed client; raises `BenchError` where its source is not the one we know."""
+    text = source.read_text()
+    for anchor, replacement in CHANGES:
+        if text.count(anchor) != 1:
+            raise BenchError(f"{source} has changed: {anchor!r} stands there {text.count(anchor)} times instead of once")
+        text = text.replace(anchor, replacement)
+    code, program = into / "load_client.c", into / "load_client"
+    code.write_text(text)
+    try:
+        made = subprocess.run(["cc", "-O2", "-w", "-o", program, code], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BenchError("a C compiler named cc is needed to build the load client") from None
+    if made.returncode != 0:
+        raise BenchError(f"the load client does not compile: {made.stderr[:500]}")
+    return program
