@@ -10,7 +10,6 @@ from pathlib import Path
 from loguru import logger
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import WebSocketRoute
 
 from server.ai.adapter import Model
 from server.ai.scripted import ScriptedModel
@@ -20,7 +19,7 @@ from server.gateway.health import Health
 from server.gateway.heartbeat import Heartbeat
 from server.gateway.http_gateway import HttpGateway
 from server.gateway.identity import Identifier, is_loopback_host
-from server.gateway.middleware import RequestContext
+from server.gateway.middleware import App, Receive, RequestContext, Scope, Send
 from server.gateway.pages import page_routes
 from server.gateway.rate_limits import RateLimits
 from server.gateway.routes import admin, auth, conversations, messages, runs, search, users
@@ -121,7 +120,8 @@ def judge(permission: str, standing: Standing) -> ChatError | None:
     return refusal(Permission(permission), standing)
 
 
-def make_app(parts: Parts) -> Starlette:
+def make_app(parts: Parts) -> App:
+    """Sockets go to their endpoint directly: each layer in between would be kept for as long as a socket lives."""
     settings, studio = parts.settings, parts.studio
     identifier = Identifier(
         studio.accounts.access,
@@ -142,14 +142,16 @@ def make_app(parts: Parts) -> Starlette:
         runs.routes,
         search.routes,
     ]
-    return Starlette(
+    pages = Starlette(
         routes=[
             *health.routes(),
             *HttpGateway(studio, identifier, limits).routes([*collections]),
-            WebSocketRoute("/ws", endpoint),
-            WebSocketRoute("/ws/room/{conversation}", endpoint),
-            WebSocketRoute("/ws/private/{user}", endpoint),
             *page_routes(WEB_DIST),
         ],
         middleware=[Middleware(RequestContext)],
     )
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await (endpoint if scope["type"] == "websocket" else pages)(scope, receive, send)
+
+    return application

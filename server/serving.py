@@ -14,10 +14,10 @@ from contextlib import contextmanager
 
 import uvicorn
 from loguru import logger
-from starlette.applications import Starlette
 
 from server.app import Parts, make_app
 from server.gateway.identity import is_loopback_host
+from server.gateway.middleware import App
 from server.gateway.websocket_protocol import PreparedFramesProtocol
 from server.hub.sample_room import make_sample_room
 from server.protocol.errors import ChatError
@@ -30,6 +30,7 @@ from server.storage.schema import SchemaError, bring_up_to_date
 BACKLOG = 4096  # a storm of reconnects waits in the kernel rather than being refused
 DRAIN_SPREAD_MS = 3000  # clients come back over three seconds, not all in one
 SETTLE_TIMEOUT_S = 3.0
+WATCH_S = 1.0
 
 
 class StartError(Exception):
@@ -51,13 +52,18 @@ async def serve(settings: Settings) -> None:
             "CHAT_STUDIO_WORKERS: several workers need the Redis bus, which this version does not have; use 1"
         )
     listener = _listen(settings)
+    stop = Stop()
     postgres: EmbeddedPostgres | None = None
     try:
         dsn = settings.database_url
         if dsn is None:
             postgres = EmbeddedPostgres(settings.data_dir, log=logger.info)
             dsn = await postgres.start()
-        await _serve_on(settings, dsn, listener)
+        await _serve_on(settings, dsn, listener, postgres, stop)
+    except asyncio.CancelledError:
+        if not stop.is_ordered:
+            raise
+        logger.info("stopped before the start was through")
     except (PostgresError, SchemaError) as error:
         raise StartError(str(error)) from None
     except ChatError as error:
@@ -70,11 +76,44 @@ async def serve(settings: Settings) -> None:
             await postgres.stop()
 
 
-async def _serve_on(settings: Settings, dsn: str, listener: socket.socket) -> None:
+class Stop:
+    """What SIGINT and SIGTERM mean: while the studio starts, give the start up in order; once it serves, drain.
+
+    From the first moment on: a signal that nobody waits for would end us at once and leave our Postgres behind.
+    """
+
+    def __init__(self) -> None:
+        self.is_ordered = False
+        self._starting = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        self._ordered: asyncio.Future[None] = loop.create_future()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._order, signal.Signals(number).name)
+
+    def _order(self, name: str) -> None:
+        if self.is_ordered:
+            return
+        self.is_ordered = True
+        logger.info("{}: stopping", name)
+        if self._starting is not None:
+            self._starting.cancel()
+        else:
+            self._ordered.set_result(None)
+
+    def has_started(self) -> "asyncio.Future[None]":
+        """From here on a signal cancels nothing; it is told by the future."""
+        self._starting = None
+        return self._ordered
+
+
+async def _serve_on(
+    settings: Settings, dsn: str, listener: socket.socket, postgres: EmbeddedPostgres | None, stop: Stop
+) -> None:
     await bring_up_to_date(dsn)
     database = Database(dsn)
     await database.open()
     parts = Parts(settings, database)
+    keeping = asyncio.get_running_loop().create_task(_keep_alive(postgres, database)) if postgres else None
     try:
         await parts.open()
         is_first_start = await parts.studio.accounts.ensure_admin()
@@ -84,6 +123,7 @@ async def _serve_on(settings: Settings, dsn: str, listener: socket.socket) -> No
         serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
+        stopped = stop.has_started()
         await _greet(settings, parts, listener)
         # What lives now lives as long as the process: leave it out of every collection that follows.
         gc.collect()
@@ -91,15 +131,29 @@ async def _serve_on(settings: Settings, dsn: str, listener: socket.socket) -> No
         gc.set_threshold(
             50_000, 20, 50
         )  # frames make no cycles; a collection in mid-fan-out would be seen as a late message
-        stopped = _stop_signal()
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
         await _drain(parts, server, serving)
     finally:
+        if keeping is not None:
+            keeping.cancel()
         try:
             await asyncio.wait_for(parts.close(), 5.0)
         except TimeoutError:
             logger.warning("some work did not end in time; unfinished runs will be marked by the next start")
         await database.close()
+
+
+async def _keep_alive(postgres: EmbeddedPostgres, database: Database) -> None:
+    """Our own Postgres has nobody else to look after it: should it die, start it again."""
+    while True:
+        await asyncio.sleep(WATCH_S)
+        try:
+            await database.ping()
+        except ChatError:
+            try:
+                await postgres.start()
+            except PostgresError as error:
+                logger.error("Postgres does not come back: {}", error)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -119,7 +173,7 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def uvicorn_config(settings: Settings, application: Starlette) -> uvicorn.Config:
+def uvicorn_config(settings: Settings, application: App) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         loop="none",
@@ -138,20 +192,6 @@ def uvicorn_config(settings: Settings, application: Starlette) -> uvicorn.Config
         backlog=BACKLOG,
         timeout_graceful_shutdown=2,
     )
-
-
-def _stop_signal() -> "asyncio.Future[None]":
-    loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[None] = loop.create_future()
-
-    def stop(name: str) -> None:
-        if not stopped.done():
-            logger.info("{}: stopping", name)
-            stopped.set_result(None)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, signal.Signals(number).name)
-    return stopped
 
 
 async def _drain(parts: Parts, server: Server, serving: "asyncio.Task[None]") -> None:

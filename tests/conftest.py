@@ -13,6 +13,7 @@ from server.ai.scripted import ScriptedModel
 from server.protocol.ids import new_id
 from server.storage.database import Database
 from server.storage.embedded_postgres import EmbeddedPostgres
+from server.storage.embedded_postgres.cluster import SETTINGS
 from server.storage.schema import bring_up_to_date
 from tests.running_studio import RunningStudio, run_studio
 
@@ -29,7 +30,11 @@ async def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
         yield given
         return
     postgres = EmbeddedPostgres(Path(tmp_path_factory.mktemp("postgres")) / "data")
-    yield await postgres.start()
+    with pytest.MonkeyPatch.context() as patch:
+        # What a test writes need not outlive the machine. A database for each test would cost seconds on a busy disk.
+        patch.setitem(SETTINGS, "fsync", "off")
+        dsn = await postgres.start()
+    yield dsn
     await postgres.stop()
 
 

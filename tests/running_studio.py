@@ -76,6 +76,12 @@ async def run_studio(
         await parts.close()
 
 
+def http_client(port: int) -> httpx2.AsyncClient:
+    """Without what takes a seventh of a second to make and is for others: certificates, proxies."""
+    address = f"http://127.0.0.1:{port}"
+    return httpx2.AsyncClient(base_url=address, timeout=ANSWER_TIMEOUT_S, verify=False, trust_env=False)
+
+
 class Person:
     """A program with an access token: `get`, `post` … over HTTP, `socket()` for frames."""
 
@@ -85,7 +91,7 @@ class Person:
         self.password = password
         self.port = port
         self.token = ""
-        self.http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=ANSWER_TIMEOUT_S)
+        self.http = http_client(port)
 
     async def __aenter__(self) -> Self:
         return self

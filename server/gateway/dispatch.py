@@ -112,7 +112,7 @@ class Dispatcher:
         except ChatError as error:
             self._connection.refuse(_id_of(frame), error)
         except Exception:
-            logger.exception("a {} frame broke", frame.__struct_config__.tag)
+            logger.bind(connection=self._connection.id).exception("a {} frame broke", frame.__struct_config__.tag)
             self._connection.refuse(_id_of(frame), Internal())
         return None
 
@@ -134,7 +134,7 @@ class Dispatcher:
         except ChatError as error:
             self._connection.refuse(_id_of(frame), error)
         except Exception:
-            logger.exception("a {} frame broke", frame.__struct_config__.tag)
+            logger.bind(connection=self._connection.id).exception("a {} frame broke", frame.__struct_config__.tag)
             self._connection.refuse(_id_of(frame), Internal())
 
     # One handler a frame

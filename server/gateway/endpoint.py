@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from loguru import logger
-from msgspec import UNSET
 
 from server.gateway.connection import Connection
 from server.gateway.dispatch import Dispatcher
@@ -18,7 +16,7 @@ from server.gateway.heartbeat import HEARTBEAT_S
 from server.gateway.identity import Identifier
 from server.gateway.rate_limits import RateLimits
 from server.gateway.subscribing import Subscriber
-from server.gateway.websocket_protocol import EXTENSION
+from server.gateway.websocket_protocol import EXTENSION, PreparedSocket
 from server.hub.identity import Identity
 from server.hub.permissions import Permission
 from server.hub.studio import Studio
@@ -44,7 +42,7 @@ class Refused(Exception):
 
 
 class SocketEndpoint:
-    """An ASGI application for one of the three addresses."""
+    """An ASGI application for the three addresses."""
 
     def __init__(self, studio: Studio, identifier: Identifier, limits: RateLimits) -> None:
         self._studio = studio
@@ -64,42 +62,53 @@ class SocketEndpoint:
                 held = identity
                 bound = await self._bound(scope, identity)
         except ChatError as error:
-            if held is not None:
-                self._limits.release_socket(held.user_id)
+            self._release(held)
             await _deny(scope, send, error)
             return
         offered = scope.get("subprotocols") or []
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if SUBPROTOCOL in offered:
             accept["subprotocol"] = SUBPROTOCOL
-        await send(accept)
         try:
+            await send(accept)
             if identity is None:
-                held = identity = await self._wait_for_hello(scope, receive)
+                identity = await self._wait_for_hello(receive)
+                self._acquire_after_hello(identity)
+                held = identity
                 bound = await self._bound_after_hello(scope, identity)
-            await self._serve(scope, receive, send, identity, bound)
         except Refused as refused:
+            self._release(held)
             await send({"type": "websocket.close", "code": refused.code, "reason": refused.reason})
-        finally:
-            if held is not None:
-                self._limits.release_socket(held.user_id)
+            return
+        except BaseException:
+            self._release(held)
+            raise
+        await self._serve(scope, receive, send, identity, bound)
+
+    def _release(self, held: Identity | None) -> None:
+        if held is not None:
+            self._limits.release_socket(held.user_id)
 
     async def _bound(self, scope: Scope, identity: Identity) -> str | None:
         """The conversation in the path, which must be one that this person may read."""
-        parameters = scope.get("path_params", {})
-        if "conversation" in parameters:
-            conversation: str = parameters["conversation"]
-            await self._studio.check(identity, Permission.READ, conversation)
-            return conversation
-        if "user" in parameters:
-            return await self._studio.rooms.private_chat_with(identity, parameters["user"])
+        path: str = scope["path"]
+        kind, _, name = path.removeprefix("/ws").strip("/").partition("/")
+        if kind == "room":
+            await self._studio.check(identity, Permission.READ, name)
+            return name
+        if kind == "private":
+            return await self._studio.rooms.private_chat_with(identity, name)
+        if kind:
+            raise NotFound("there is no such address")
         return None
 
-    async def _bound_after_hello(self, scope: Scope, identity: Identity) -> str | None:
+    def _acquire_after_hello(self, identity: Identity) -> None:
         try:
             self._limits.acquire_socket(identity.user_id)
         except RateLimited:
             raise Refused(4504, "too many connections") from None
+
+    async def _bound_after_hello(self, scope: Scope, identity: Identity) -> str | None:
         try:
             return await self._bound(scope, identity)
         except (NotFound, Forbidden):
@@ -107,7 +116,7 @@ class SocketEndpoint:
         except ChatError as error:
             raise Refused(1013, error.code) from None
 
-    async def _wait_for_hello(self, scope: Scope, receive: Receive) -> Identity:
+    async def _wait_for_hello(self, receive: Receive) -> Identity:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 message = await receive()
@@ -128,47 +137,43 @@ class SocketEndpoint:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, identity: Identity, bound: str | None) -> None:
         studio = self._studio
-        socket = scope["extensions"].get(EXTENSION) or FallbackSocket(send)
+        prepared: PreparedSocket | None = scope["extensions"].get(EXTENSION)
+        socket = prepared or FallbackSocket(receive, send)
         connection = Connection(socket, identity, studio.hub, studio.reader, studio.presence, bound)
         dispatcher = Dispatcher(studio, self._limits, connection)
-        await studio.hub.attach(connection)
-        metrics.connections.inc()
-        try:
-            with logger.contextualize(connection=connection.id):
-                await self._welcome(connection)
-                socket.listen(dispatcher.receive, connection.on_full)
-                await _until_disconnect(receive, socket, connection)
-        except ChatError as error:
-            connection.tell(ErrorFrame(id=UNSET, code=error.code, message=error.detail, retryable=error.retryable))
-            connection.end(1013, error.code)
-        finally:
+
+        def closed() -> None:
             metrics.connections.dec()
+            self._release(identity)
             dispatcher.close()
             connection.close()
-            await studio.hub.detach(connection)
+            studio.hub.detach(connection)
+
+        metrics.connections.inc()
+        try:
+            await studio.hub.attach(connection)
+            await self._welcome(connection)
+        except ChatError as error:
+            connection.tell(ErrorFrame(code=error.code, message=error.detail, retryable=error.retryable))
+            connection.end(1013, error.code)
+        except BaseException:
+            closed()
+            raise
+        socket.take_over(dispatcher.receive, connection.on_full, closed)
+        if isinstance(socket, FallbackSocket):
+            await socket.until_closed()
 
     async def _welcome(self, connection: Connection) -> None:
         studio, identity = self._studio, connection.identity
         await studio.receipts.write()
         conversations = await studio.rooms.mine(identity)
-        welcome = Welcome(
-            user=identity.summary, connection=connection.id, heartbeat_s=HEARTBEAT_S, conversations=conversations
+        connection.tell(
+            Welcome(
+                user=identity.summary, connection=connection.id, heartbeat_s=HEARTBEAT_S, conversations=conversations
+            )
         )
-        connection.tell(welcome)
         if connection.bound is not None and not await Subscriber(studio, connection).follow_from_head(connection.bound):
             connection.end(4507, "there is no such conversation")
-
-
-async def _until_disconnect(receive: Receive, socket: Any, connection: Connection) -> None:
-    """Text goes to the dispatcher by itself; what comes here is the end, or a binary frame."""
-    while True:
-        message = await receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        if message.get("bytes") is not None:
-            connection.end(1003, "frames are text")
-        elif isinstance(socket, FallbackSocket):
-            socket.on_text(message["text"])
 
 
 async def _deny(scope: Scope, send: Send, error: ChatError) -> None:

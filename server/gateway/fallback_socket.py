@@ -6,29 +6,43 @@ from typing import Any
 
 from server.gateway.websocket_protocol import HIGH_WATER_BYTES, LOW_WATER_BYTES, split_frames
 
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class FallbackSocket:
-    """One task writes; what it has not written yet counts as unsent."""
+    """One task writes; what it has not written yet counts as unsent. `until_closed` reads."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
         self._send = send
         self._unsent: asyncio.Queue[bytes] = asyncio.Queue()
         self._unsent_bytes = 0
         self._is_full = False
+        self._on_text: Callable[[str], None] = lambda _: None
         self._on_full: Callable[[bool], None] = lambda _: None
-        self.on_text: Callable[[str], None] = lambda _: None
+        self._on_closed: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._writer = self._loop.create_task(self._write_out())
-        self._last_life = self._loop.time()
 
-    def listen(self, on_text: Callable[[str], None], on_full: Callable[[bool], None]) -> None:
-        def noted(text: str) -> None:
-            self._last_life = self._loop.time()
-            on_text(text)
+    def take_over(
+        self, on_text: Callable[[str], None], on_full: Callable[[bool], None], on_closed: Callable[[], None]
+    ) -> None:
+        self._on_text, self._on_full, self._on_closed = on_text, on_full, on_closed
 
-        self.on_text, self._on_full = noted, on_full
+    async def until_closed(self) -> None:
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                if message.get("text") is None:
+                    self.close(1003, "frames are text")
+                else:
+                    self._on_text(message["text"])
+        finally:
+            self._writer.cancel()
+            self._on_closed()
 
     def write(self, frames: bytes) -> None:
         if frames[:1] != b"\x81":

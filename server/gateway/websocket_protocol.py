@@ -9,9 +9,11 @@ member must not cost the others their message.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -53,10 +55,15 @@ class PreparedSocket:
         self._protocol = protocol
         self.write = protocol.write_prepared  # no call in between: it is made once for each member of a room
 
-    def listen(self, on_text: Callable[[str], None], on_full: Callable[[bool], None]) -> None:
-        """Pass text frames to `on_text` as they come; tell `on_full` when too much is unsent, and when it has drained."""
-        self._protocol.on_text, self._protocol.on_full = on_text, on_full
-        self._protocol.pass_on_queued()
+    def take_over(
+        self, on_text: Callable[[str], None], on_full: Callable[[bool], None], on_closed: Callable[[], None]
+    ) -> None:
+        """From now on the socket lives by these callbacks and the ASGI call may return: an idle socket needs no task.
+
+        `on_text` gets each text frame in the turn in which it arrives, `on_full` hears when too much is unsent and when it has
+        drained, `on_closed` is called once, at the end.
+        """
+        self._protocol.take_over(on_text, on_full, on_closed)
 
     def close(self, code: int, reason: str) -> None:
         self._protocol.close_with(code, reason)
@@ -78,6 +85,7 @@ class PreparedSocket:
 class PreparedFramesProtocol(WebSocketsSansIOProtocol):
     on_text: Callable[[str], None] | None = None
     on_full: Callable[[bool], None] | None = None
+    on_closed: Callable[[], None] | None = None
     last_life = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,8 +94,6 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
         self.transport.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
         raw = self.transport.get_extra_info("socket")
         if raw is not None:
-            import socket
-
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def handle_connect(self, event: Request) -> None:
@@ -105,9 +111,42 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
         self.last_life = self.loop.time()
         super().data_received(data)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        on_closed, self.on_closed = self.on_closed, None
+        if on_closed is not None:
+            on_closed()
+
+    async def run_asgi(self) -> None:
+        """As uvicorn's, but a socket that was taken over outlives the call."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except Exception:
+            self.logger.exception("the socket endpoint broke")
+            self.send_500_response()
+        if self.on_closed is None and self.close_timer is None:
+            self.transport.close()
+
+    def take_over(
+        self, on_text: Callable[[str], None], on_full: Callable[[bool], None], on_closed: Callable[[], None]
+    ) -> None:
+        if self.disconnected:
+            self.loop.call_soon(on_closed)
+            return
+        self.on_text, self.on_full, self.on_closed = on_text, on_full, on_closed
+        # The handshake's own things are of no use any more; ten thousand idle sockets would keep them.
+        self.scope = self.request = self.response = None  # type: ignore[assignment]
+        self._pass_on_queued(on_text)
+
     def send_receive_event_to_app(self) -> None:
-        if self.on_text is None or self.curr_msg_data_type != "text" or self.close_sent:
+        if self.on_text is None or self.close_sent:
             super().send_receive_event_to_app()
+            return
+        if self.curr_msg_data_type != "text":
+            self.frames = []
+            self.close_with(1003, "frames are text")
             return
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
@@ -118,21 +157,15 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
             return
         self.on_text(text)
 
-    def pass_on_queued(self) -> None:
-        """Frames that came before anybody listened wait in uvicorn's queue: pass them on first."""
-        rest = []
+    def _pass_on_queued(self, on_text: Callable[[str], None]) -> None:
+        """Frames that came before the take-over wait in uvicorn's queue: pass them on first."""
         while not self.queue.empty():
-            message = self.queue.get_nowait()
-            text = message.get("text")
-            if message["type"] == "websocket.receive" and isinstance(text, str) and self.on_text is not None:
-                self.on_text(text)
-            else:
-                rest.append(message)
-        for message in rest:
-            self.queue.put_nowait(message)
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+            message: Any = self.queue.get_nowait()
+            if message["type"] == "websocket.receive" and message.get("text") is not None:
+                on_text(message["text"])
+            elif message["type"] == "websocket.receive":
+                self.close_with(1003, "frames are text")
+        self.pause(False)
 
     def write_prepared(self, frames: bytes) -> None:
         if self.close_sent or self.disconnected or not self.handshake_complete or self.transport.is_closing():

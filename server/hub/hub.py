@@ -87,11 +87,15 @@ class Hub:
         if len(sockets) == 1:
             await self._bus.listen(user_topic(user), self._on_notice)
 
-    async def detach(self, connection: Connection) -> None:
+    def detach(self, connection: Connection) -> None:
         user = connection.user_id
         sockets = self._connections.get(user, {})
         sockets.pop(connection, None)
         if not sockets and self._connections.pop(user, None) is not None:
+            self.spawn(self._unlisten_unless_online(user))
+
+    async def _unlisten_unless_online(self, user: str) -> None:
+        if user not in self._connections:
             await self._bus.unlisten(user_topic(user))
 
     def connections(self) -> list[Connection]:

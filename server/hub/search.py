@@ -27,7 +27,7 @@ from server.storage.search import Hit, SearchIndex, Viewer, Wanted
 
 MAX_QUERY_LENGTH = 500  # characters; beyond it somebody has pasted a text
 MAX_TITLES = 20
-CATCH_UP_S = 0.5  # a search waits so long for the index, some ten thousand messages
+CATCH_UP_S = 1.0  # a search waits so long for the index, some ten thousand messages
 KEEP_UP_EVERY_S = 2.0
 KEEP_UP_S = 1.0  # of reading, before a pause as long: half a processor at most while a large import is read
 

@@ -223,7 +223,10 @@ class MessageLog:
             is_own=found.author == draft.actor.id,
             subject_role=found.subject_role,
         )
-        return self._judge(draft.permission, standing) or found.error
+        error = self._judge(draft.permission, standing)
+        if isinstance(found.error, NotFound) and not isinstance(error, NotFound):
+            return found.error  # what is not there belongs to nobody: no question of rights
+        return error or found.error
 
     async def _write(
         self, connection: Connection, fresh: list[tuple[int, Draft, Stored]], heads: dict[str, "_Head"], at: datetime

@@ -22,11 +22,11 @@ SECONDS = 2.5
 def measure(setting: Setting) -> list[Row]:
     with ExitStack() as stack:
         server = stack.enter_context(setting.studio.serving(setting.cores.server))
-        bare = stack.enter_context(bare_loop(setting.bench, setting.cores.server, setting.studio.log))
+        bare = stack.enter_context(bare_loop(setting.bench, setting.cores.server, setting.work_dir))
         room = crowd(setting, server, MEMBERS)
         rows = _single(setting, room, bare)
         try:
-            peer = stack.enter_context(socket_io(setting.bench, setting.cores.server, setting.studio.log, setting.work_dir))
+            peer = stack.enter_context(socket_io(setting.bench, setting.cores.server, setting.work_dir))
         except BenchError as error:
             return [*rows, _without_peer(setting, room, str(error))]
         return [*rows, *_many(setting, room, peer, bare)]
@@ -41,7 +41,9 @@ def _single(setting: Setting, room: CrowdedRoom, bare: Peer) -> list[Row]:
         ours.append(setting.client.run(room.load(in_flight=1, seconds=SECONDS), room.server.pid))
         theirs.append(setting.client.run(bare.load(MEMBERS, in_flight=1, seconds=SECONDS, padding=padding), bare.pid))
     setting.profile(
-        "fan-out, 1 in flight", room.server, lambda: setting.client.run(room.load(in_flight=1, seconds=4), room.server.pid)
+        "fan-out, 1 in flight",
+        room.server,
+        lambda: setting.client.run(room.load(in_flight=1, seconds=4), room.server.pid),
     )
     pairs = Pairs.of([o.per_cpu_s for o in ours], [t.per_cpu_s for t in theirs])
     return [
@@ -68,7 +70,9 @@ def _many(setting: Setting, room: CrowdedRoom, peer: Peer, bare: Peer) -> list[R
         theirs.append(setting.client.run(peer.load(MEMBERS, in_flight=MANY, seconds=SECONDS), peer.pid))
         loop.append(setting.client.run(bare.load(MEMBERS, in_flight=MANY, seconds=SECONDS, padding=padding), bare.pid))
     setting.profile(
-        f"fan-out, {MANY} in flight", room.server, lambda: setting.client.run(room.load(in_flight=MANY, seconds=4), room.server.pid)
+        f"fan-out, {MANY} in flight",
+        room.server,
+        lambda: setting.client.run(room.load(in_flight=MANY, seconds=4), room.server.pid),
     )
     pairs = Pairs.of([o.per_cpu_s for o in ours], [t.per_cpu_s for t in theirs])
     beside_loop = Pairs.of([o.per_cpu_s for o in ours], [t.per_cpu_s for t in loop])
@@ -91,7 +95,9 @@ def _without_peer(setting: Setting, room: CrowdedRoom, why: str) -> Row:
     setting.tell(f"socket.io is left out: {why}")
     alone = setting.client.run(room.load(in_flight=MANY, seconds=SECONDS), room.server.pid)
     figure = f"{MEMBERS} members, {MANY} in flight: deliveries a server CPU s"
-    return Row(figure, thousands(alone.per_cpu_s), f"no socket.io: {why}", target=f">= {MANY_TARGET:.0f}", notes=costs([alone]))
+    return Row(
+        figure, thousands(alone.per_cpu_s), f"no socket.io: {why}", target=f">= {MANY_TARGET:.0f}", notes=costs([alone])
+    )
 
 
 def costs(outcomes: list[Outcome]) -> str:

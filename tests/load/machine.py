@@ -85,14 +85,16 @@ def describe(cores: Cores, postgres_version: str) -> str:
     """One line for the head of the table."""
     memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     apart = f"server on core {cores.server}, load and Postgres on core {cores.others}"
-    return "; ".join([
-        f"{_cpu_model()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB",
-        apart if cores.are_apart else "ONE core for everything: the figures mean little",
-        f"Linux {platform.release()}",
-        f"Python {platform.python_version()}",
-        f"PostgreSQL {postgres_version}",
-        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    ])
+    return "; ".join(
+        [
+            f"{_cpu_model()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB",
+            apart if cores.are_apart else "ONE core for everything: the figures mean little",
+            f"Linux {platform.release()}",
+            f"Python {platform.python_version()}",
+            f"PostgreSQL {postgres_version}",
+            datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        ]
+    )
 
 
 def _cpu_model() -> str:

@@ -28,7 +28,9 @@ class Peer:
     pid: int
     port: int
 
-    def load(self, sockets: int, *, in_flight: int = 0, rate_per_s: int = 0, seconds: float, padding: int = PADDING) -> Load:
+    def load(
+        self, sockets: int, *, in_flight: int = 0, rate_per_s: int = 0, seconds: float, padding: int = PADDING
+    ) -> Load:
         if self.name == "socket.io":
             return Load(
                 self.port, "/socket.io/?EIO=4&transport=websocket", sockets, hello=["40"], ready_mark="sid", pong="2=3",
@@ -47,18 +49,18 @@ def padding_to(payload_bytes: int) -> int:
 
 
 @contextmanager
-def bare_loop(bench: Path, core: int, log: Path) -> Iterator[Peer]:
-    port = free_port()
+def bare_loop(bench: Path, core: int, work_dir: Path) -> Iterator[Peer]:
+    port, log = free_port(), work_dir / "bare-loop.log"
     with running([sys.executable, bench / "peers" / "raw_uvloop.py", str(port)], core=core, log=log) as process:
         wait_for_port(port, process, "raw_uvloop.py", log)
         yield Peer("bare loop", process.pid, port)
 
 
 @contextmanager
-def socket_io(bench: Path, core: int, log: Path, work_dir: Path) -> Iterator[Peer]:
+def socket_io(bench: Path, core: int, work_dir: Path) -> Iterator[Peer]:
     """Raises `BenchError` where there is no Node or no socket.io to be had."""
     node, packages = _node(), _node_packages(work_dir)
-    port = free_port()
+    port, log = free_port(), work_dir / "socket-io.log"
     environment = {**os.environ, "NODE_PATH": str(packages), "NODE_ENV": "production"}
     with running([node, bench / "peers" / "sio_node.js", str(port)], core=core, log=log, env=environment) as process:
         wait_for_port(port, process, "sio_node.js", log)
@@ -84,9 +86,11 @@ def _node_packages(work_dir: Path) -> Path:
     if npm is None:
         raise BenchError("there is no npm here to install socket.io with")
     folder.mkdir(parents=True, exist_ok=True)
-    command = [npm, "install", "--no-audit", "--no-fund", "--no-save", "--prefix", folder, *NODE_PACKAGES]
+    command = [npm, "install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(folder), *NODE_PACKAGES]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, cwd=folder, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, cwd=folder, check=False
+        )
     except subprocess.TimeoutExpired:
         raise BenchError(f"npm did not install socket.io within {INSTALL_TIMEOUT_S} s") from None
     if done.returncode != 0:

@@ -19,7 +19,6 @@ from server.storage.grants import sha256
 
 TOKEN_LIFETIME = timedelta(hours=1)  # many times as long as a benchmark
 REQUEST_TIMEOUT_S = 30.0
-ROOMS_A_REQUEST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,12 @@ async def add_people(dsn: str, count: int) -> list[Person]:
 
 
 def add_room(port: int, owner: Person, members: Sequence[Person] = ()) -> str:
-    body = {"kind": "room", "title": "a room under load", "members": [member.id for member in members if member != owner]}
+    body = {
+        "kind": "room",
+        "title": "a room under load",
+        "members": [member.id for member in members if member != owner],
+    }
     return _post(port, owner, "/api/conversations", body)["id"]
-
-
-def add_rooms_of_one(port: int, owners: Sequence[Person]) -> list[str]:
-    """A room for each, with nobody else in it."""
-    return [add_room(port, owner) for owner in owners]
 
 
 def _post(port: int, person: Person, path: str, body: object) -> dict[str, str]:

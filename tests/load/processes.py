@@ -21,7 +21,12 @@ class BenchError(Exception):
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], *, core: int, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str | Path],
+    *,
+    core: int,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[Process]:
     """A program pinned to one core, its standard error in `log`; ended when the block is left."""
     with log.open("ab") as errors:

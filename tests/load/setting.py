@@ -82,7 +82,9 @@ def one_event(server: Server, person: Person, room: str) -> bytes:
     headers = {"Authorization": f"Bearer {person.token}"}
     frame_id, text = new_id(), MARK + "0" * (STAMP_LENGTH - len(MARK)) + "a" * PADDING
     assert len(text) == TEXT_LENGTH
-    with connect(f"ws://127.0.0.1:{server.port}/ws", additional_headers=headers, compression=None, ping_interval=None) as socket:
+    with connect(
+        f"ws://127.0.0.1:{server.port}/ws", additional_headers=headers, compression=None, ping_interval=None
+    ) as socket:
         socket.send(subscribe(room))
         socket.send(json.dumps({"type": "send", "id": frame_id, "conversation": room, "text": text}))
         while True:

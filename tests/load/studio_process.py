@@ -41,7 +41,8 @@ class Studio:
     def serving(self, core: int) -> Iterator[Server]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(READ_FROM_OUTSIDE)}
         environment["CHAT_STUDIO_RATE_LIMITS"] = "off"
-        command = [Path(sys.executable).with_name("chat-studio"), "serve", "--port", "0", "--data-dir", self.data_dir]
+        program = str(Path(sys.executable).with_name("chat-studio"))
+        command = [program, "serve", "--port", "0", "--data-dir", str(self.data_dir)]
         # A working directory without a chat-studio.yaml.
         with running(command, core=core, log=self.log, env=environment, cwd=self.data_dir) as process:
             yield Server(process.pid, self._port_of(process))

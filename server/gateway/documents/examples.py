@@ -15,7 +15,6 @@ from server.protocol.frames import FrameId
 
 FRAME_ID_PATTERN = get_args(FrameId)[1].pattern
 PERSON = "01930a1b-5c00-7000-8000-00000000a001"
-OTHER_PERSON = "01930a1b-5c00-7000-8000-00000000a002"
 CONVERSATION = "01930a1b-5c00-7000-8000-00000000c001"
 MESSAGE = "01930a1b-5c00-7000-8000-00000000e001"
 ANSWER = "01930a1b-5c00-7000-8000-00000000e002"
@@ -76,12 +75,18 @@ BY_NAME: dict[str, object] = {
 }
 
 BY_PLACE: dict[str, object] = {
+    "Account.id": PERSON,
+    "Account.origin": "registered",
     "Ack.run": UNSET,
     "Attachment.media_type": "image/png",
     "Attachment.name": "plan.png",
-    "ConversationDraft.kind": "room",
+    "Conversation.created_by": PERSON,
+    "Conversation.id": CONVERSATION,
+    "Conversation.model": None,
+    "Conversation.system_prompt": None,
     "ConversationDraft.model": UNSET,
     "ConversationRemoved.code": "kicked",
+    "ConversationSummary.id": CONVERSATION,
     "ConversationUpdated.model": UNSET,
     "ConversationUpdated.visibility": UNSET,
     "DeltaFrame.kind": "text",
@@ -92,6 +97,8 @@ BY_PLACE: dict[str, object] = {
     "Event.kind": "message.created",
     "Event.data": {"id": MESSAGE, "client_id": "draft-1", "text": TEXT},
     "MemberLeft.by": PERSON,
+    "Me.id": PERSON,
+    "Mention.id": PERSON,
     "Mention.kind": "user",
     "Mention.start": 0,
     "Mention.end": 4,
@@ -106,6 +113,9 @@ BY_PLACE: dict[str, object] = {
     "RunStarted.message": ANSWER,
     "RunStarted.reply_to": MESSAGE,
     "RunSteered.text": "Shorter, please",
+    "RunState.id": RUN,
+    "RunState.error": None,
+    "Session.id": "01930a1b-5c00-7000-8000-00000000b002",
     "Session.kind": "browser",
     "StartRun.message": UNSET,
     "Steer.text": "Shorter, please",
@@ -114,7 +124,7 @@ BY_PLACE: dict[str, object] = {
     "TokenAnswer.token_type": "bearer",
     "TokenRequest.grant_type": "password",
     "TokenRequest.refresh_token": UNSET,
-    "LinkUse.new_password": "correct horse battery",
+    "UserSummary.id": PERSON,
 }
 
 

@@ -188,7 +188,7 @@ def _operation(route: Route, shapes: _Shapes) -> Json:
         "tags": [_tag(route)],
         "summary": summary,
         "x-permission": route.permission.value,
-        "responses": {str(route.status): _answer(route, shapes)},
+        "responses": {str(200 if _is_raw(route) else route.status): _answer(route, shapes)},
     }
     if description:
         operation["description"] = description
@@ -201,10 +201,8 @@ def _operation(route: Route, shapes: _Shapes) -> Json:
         operation["requestBody"] = {"required": _needs_body(route.body), "content": {media_type: content}}
     if route.permission is Permission.ANYONE:
         operation["security"] = []
-    if isclass(_returned(route)) and issubclass(_returned(route), Response):
-        operation["responses"] = {"200": _answer(route, shapes)}
-    elif route.status == 201 and route.answer is not None:
-        # What is there already, or was asked with the same id before, is given again instead of made again.
+    if "200" in f"{summary} {description}" and route.status != 200:
+        # The same shape for what is there already, or was asked with the same id before. Its words say when.
         operation["responses"]["200"] = {**_answer(route, shapes), "description": "it was there already"}
     for status in sorted(_error_statuses(route)):
         operation["responses"][str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
@@ -230,13 +228,18 @@ def _parameters(route: Route, shapes: _Shapes) -> Iterator[Json]:
 
 
 def _answer(route: Route, shapes: _Shapes) -> Json:
-    returned = _returned(route)
-    if isclass(returned) and issubclass(returned, Response):
-        return {"description": "as asked", "content": {returned.media_type or "application/octet-stream": {}}}
+    if _is_raw(route):
+        return {"description": "as asked", "content": {_returned(route).media_type or "application/octet-stream": {}}}
     if route.answer is None:
         return {"description": "done"}
     content = {"schema": shapes.of(route.answer), "example": example_of(route.answer)}
     return {"description": "made" if route.status == 201 else "as asked", "content": {"application/json": content}}
+
+
+def _is_raw(route: Route) -> bool:
+    """Whether the handler writes the answer itself; its class then tells the media type."""
+    returned = _returned(route)
+    return isclass(returned) and issubclass(returned, Response)
 
 
 def _returned(route: Route) -> Any:

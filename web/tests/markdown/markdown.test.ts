@@ -9,6 +9,8 @@ describe('Markdown', () => {
 
   test('still counts inside of HTML that is shown as text', () => {
     expect(renderMarkdown('<b>**x**</b>')).toBe('<p>&lt;b&gt;<strong>x</strong>&lt;/b&gt;</p>\n');
+    expect(renderMarkdown('<div>\n**x**\n</div>')).toContain('<strong>x</strong>');
+    expect(renderMarkdown('<kbd>a & b')).toContain('a &amp; b');
   });
 
   test('gives code its language and a button to copy it', () => {

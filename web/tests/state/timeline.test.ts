@@ -65,4 +65,14 @@ describe('the window', () => {
     expect(shrink(timeline, 100)).toMatchObject({ hasOlder: true, messages: page.messages.slice(-100) });
     expect(shrink({ ...timeline, hasNewer: true }, 100)).toBeNull();
   });
+
+  test('a neighbouring page that was read before a change shows the change', () => {
+    const server = new ModelServer([1, 2, 3].map((n) => ({ do: 'send', who: 1, text: String(n) }) as const));
+    const before = server.page(3, { before: 3, limit: 1 });
+    const [newer] = server.page(3, { limit: 1 }).messages;
+    server.do({ do: 'edit', who: 1, pick: 1, text: 'changed' });
+    if (!newer) throw new Error('no message');
+    const timeline: Timeline = { messages: [newer], hasOlder: true, hasNewer: false, follows: true };
+    expect(olderPage(timeline, before, server.log).messages.map(({ text }) => text)).toEqual(['changed', '3']);
+  });
 });

@@ -1,0 +1,157 @@
+"""A feed's promises, with listeners that only write down what they get."""
+
+import asyncio
+
+from server.bus.bus import EventNotice
+from server.hub.feed import RING_EVENTS, Effect, Feed
+
+
+class Reader:
+    def __init__(self, user_id: str = "u") -> None:
+        self.user_id = user_id
+        self.got: list[bytes] = []
+        self.passed: list[bytes] = []
+        self.befores: list[int] = []
+
+    def deliver(self, feed: Feed, frames: bytes, before: int) -> None:
+        self.got.append(frames)
+        self.befores.append(before)
+
+    def pass_on(self, frames: bytes) -> None:
+        self.passed.append(frames)
+
+    def remove(self, conversation: str) -> bool:
+        return True
+
+    def lose(self, conversation: str, code: str) -> None:
+        self.remove(conversation)
+
+
+def event(seq: int, kind: str = "message.created") -> EventNotice:
+    return EventNotice(seq, kind, f"<{seq}>".encode())
+
+
+def make(head: int = 0, log: list[EventNotice] | None = None, effects: dict[str, Effect] | None = None) -> Feed:
+    async def repair(feed: Feed) -> None:
+        feed.push([event for event in log or [] if event.seq > feed.head])
+
+    return Feed("c", "e", head, prepare=lambda payload: payload, repair=repair, effects=effects or {})
+
+
+async def tick() -> None:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_all_events_of_a_tick_are_one_write_and_the_same_bytes() -> None:
+    feed, ana, ben = make(), Reader(), Reader()
+    feed.go_live(ana, 0)
+    feed.go_live(ben, 0)
+    feed.push([event(1), event(2)])
+    feed.push([event(3)])
+    await tick()
+    assert ana.got == [b"<1><2><3>"]
+    assert ben.got[0] is ana.got[0]
+    assert ana.befores == [0]
+
+
+async def test_an_event_that_comes_too_early_waits_for_the_one_before() -> None:
+    feed, ana = make(), Reader()
+    feed.go_live(ana, 0)
+    feed.push([event(2), event(3)])
+    await tick()
+    assert ana.got == []
+    feed.push([event(1)])
+    await tick()
+    assert b"".join(ana.got) == b"<1><2><3>"
+    assert feed.head == 3
+
+
+async def test_what_is_known_already_is_ignored() -> None:
+    feed, ana = make(), Reader()
+    feed.go_live(ana, 0)
+    feed.push([event(1), event(1), event(2)])
+    feed.push([event(1), event(2)])
+    await tick()
+    assert b"".join(ana.got) == b"<1><2>"
+
+
+async def test_a_hole_is_read_from_the_log_once() -> None:
+    reads = 0
+    log = [event(n) for n in range(1, 6)]
+
+    async def repair(feed: Feed) -> None:
+        nonlocal reads
+        reads += 1
+        feed.push([entry for entry in log if entry.seq > feed.head])
+
+    feed, ana = Feed("c", "e", 0, prepare=lambda payload: payload, repair=repair, effects={}), Reader()
+    feed.go_live(ana, 0)
+    feed.push([event(4)])
+    feed.push([event(5)])
+    await asyncio.sleep(0.1)
+    assert b"".join(ana.got) == b"<1><2><3><4><5>"
+    assert reads == 1
+
+
+async def test_two_workers_publishing_out_of_order_cost_no_read() -> None:
+    feed, ana = make(log=[]), Reader()
+    feed.go_live(ana, 0)
+    feed.push([event(2)])
+    await asyncio.sleep(0.005)
+    feed.push([event(1)])
+    await asyncio.sleep(0.05)
+    assert b"".join(ana.got) == b"<1><2>"
+
+
+async def test_going_live_gives_what_the_ring_holds_and_nothing_twice() -> None:
+    feed, ana = make(), Reader()
+    feed.push([event(n) for n in range(1, 6)])  # still pending: the tick has not ended
+    assert feed.go_live(ana, 2) == b"<3><4><5>"
+    await tick()
+    assert ana.got == []
+    feed.push([event(6)])
+    await tick()
+    assert ana.got == [b"<6>"]
+
+
+async def test_a_ring_that_does_not_reach_back_says_so() -> None:
+    feed, ana = make(), Reader()
+    feed.push([event(n) for n in range(1, RING_EVENTS + 11)])
+    await tick()
+    assert feed.go_live(ana, 5) is None
+    assert ana not in feed.live
+    assert feed.go_live(ana, 10) is not None
+
+
+async def test_forgotten_texts_are_not_in_the_ring() -> None:
+    feed = make()
+    feed.push([event(1), event(2)])
+    await tick()
+    feed.forget_texts()
+    assert feed.since(0) is None
+    assert feed.since(2) == b""
+
+
+async def test_an_effect_comes_after_its_own_event_and_before_the_next() -> None:
+    ana, ben = Reader("ana"), Reader("ben")
+
+    def expel(feed: Feed, notice: EventNotice) -> None:
+        feed.drop(ben)
+
+    feed = make(effects={"member.left": expel})
+    feed.go_live(ana, 0)
+    feed.go_live(ben, 0)
+    feed.push([event(1), event(2, "member.left"), event(3)])
+    await tick()
+    assert b"".join(ben.got) == b"<1><2>"
+    assert b"".join(ana.got) == b"<1><2><3>"
+
+
+async def test_what_may_be_dropped_has_a_lane_of_its_own() -> None:
+    feed, ana = make(), Reader()
+    feed.go_live(ana, 0)
+    feed.pass_on(b"typing", droppable=True)
+    feed.pass_on(b"delta", droppable=False)
+    await tick()
+    assert (ana.got, ana.passed) == ([b"delta"], [b"typing"])
