@@ -22,7 +22,7 @@ from server.gateway.identity import Identifier, is_loopback_host
 from server.gateway.middleware import App, Receive, RequestContext, Scope, Send
 from server.gateway.pages import page_routes
 from server.gateway.rate_limits import RateLimits
-from server.gateway.routes import admin, auth, conversations, messages, runs, search, users
+from server.gateway.routes import admin, auth, conversations, docs, messages, runs, search, users
 from server.gateway.websocket_protocol import prepare_frame
 from server.hub.accounts import Accounts
 from server.hub.assistant import Assistant
@@ -145,7 +145,7 @@ def make_app(parts: Parts) -> App:
     pages = Starlette(
         routes=[
             *health.routes(),
-            *HttpGateway(studio, identifier, limits).routes([*collections]),
+            *HttpGateway(studio, identifier, limits).routes([*collections, docs.document_routes(collections)]),
             *page_routes(WEB_DIST),
         ],
         middleware=[Middleware(RequestContext)],

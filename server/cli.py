@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -87,9 +88,8 @@ def import_irc(
 
     async def load_logs(database: Any) -> str:
         from server.hub.irc_import import import_irc as load_irc
-        from server.irc_progress import progress_bar
 
-        with progress_bar() as progress:
+        with _progress_bar(sum(file.stat().st_size for file in files)) as progress:
             return str(await load_irc(database, files, room, progress))
 
     print(_with_database(settings, load_logs))
@@ -146,6 +146,17 @@ def _with_database(settings: Settings, work: Callable[[Any], Awaitable[str]]) ->
         _fail(error.detail)
     except (PostgresError, SchemaError, OSError) as error:
         _fail(str(error))
+
+
+@contextmanager
+def _progress_bar(total_bytes: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere nothing is drawn."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[messages]} messages"))
+    with Progress(*columns, TimeRemainingColumn(), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("import", total=total_bytes, messages=0)
+        yield lambda done_bytes, messages: bar.update(task, completed=done_bytes, messages=messages)
 
 
 def _run(work: Callable[[], Awaitable[None]], settings: Settings) -> None:

@@ -51,6 +51,8 @@ async def serve(settings: Settings) -> None:
         raise StartError(
             "CHAT_STUDIO_WORKERS: several workers need the Redis bus, which this version does not have; use 1"
         )
+    if settings.redis_url:
+        logger.warning("REDIS_URL is set, but one process needs no bus between workers: it is not used")
     listener = _listen(settings)
     stop = Stop()
     postgres: EmbeddedPostgres | None = None

@@ -35,34 +35,34 @@ def _switch(value: object) -> object:
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CHAT_STUDIO_", extra="forbid", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    data_dir: Path = Field(Path("data"), description="where the studio's own Postgres and files live")
-    workers: int = Field(1, ge=1, le=64, description="processes that share the port")
-    public_url: str | None = Field(None, description="the address people use, where a proxy stands before the studio")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    data_dir: Path = Field(default=Path("data"), description="where the studio's own Postgres and files live")
+    workers: int = Field(default=1, ge=1, le=64, description="processes that share the port")
+    public_url: str | None = Field(default=None, description="the address people use, where a proxy stands before the studio")
     registration: Literal["open", "invitation", "closed", "loopback"] = Field(
-        "loopback", description="who may register: everybody, with an invitation, nobody, or everybody on this machine"
+        default="loopback", description="who may register: everybody, with an invitation, nobody, or everybody on this machine"
     )
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
-        [], description="further origins whose pages may open sockets, separated by commas"
+        default=[], description="further origins whose pages may open sockets, separated by commas"
     )
     trusted_proxies: str = Field(
-        "127.0.0.1", description="addresses whose X-Forwarded headers count, separated by commas"
+        default="127.0.0.1", description="addresses whose X-Forwarded headers count, separated by commas"
     )
-    rate_limits: Annotated[bool, BeforeValidator(_switch)] = Field(True, description="off only for benchmarks")
+    rate_limits: Annotated[bool, BeforeValidator(_switch)] = Field(default=True, description="off only for benchmarks")
     sample_room: Annotated[bool, BeforeValidator(_switch)] = Field(
-        True, description="make a sample room at the first start"
+        default=True, description="make a sample room at the first start"
     )
-    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much to log")
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="how much to log")
+    log_format: Literal["auto", "json", "text"] = Field(default="auto", description="auto: text on a terminal, else JSON")
     database_url: str | None = Field(
-        None, validation_alias=AliasChoices("database_url", "DATABASE_URL"), description="any PostgreSQL from 15 on"
+        default=None, validation_alias=AliasChoices("database_url", "DATABASE_URL"), description="any PostgreSQL from 15 on"
     )
     redis_url: str | None = Field(
-        None, validation_alias=AliasChoices("redis_url", "REDIS_URL"), description="the bus between several workers"
+        default=None, validation_alias=AliasChoices("redis_url", "REDIS_URL"), description="the bus between several workers"
     )
     sentry_dsn: str | None = Field(
-        None, validation_alias=AliasChoices("sentry_dsn", "SENTRY_DSN"), description="where error reports go"
+        default=None, validation_alias=AliasChoices("sentry_dsn", "SENTRY_DSN"), description="where error reports go"
     )
 
     @classmethod

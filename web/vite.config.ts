@@ -7,7 +7,7 @@ const server = 'http://127.0.0.1:8000'; // where `make run` listens; `npm run de
 const proxied = { target: server, changeOrigin: true, headers: { origin: server } };
 
 export default defineConfig({
-  plugins: [svelte()],
+  plugins: [svelte({ configFile: false })],
   build: {
     target: 'es2023',
     assetsInlineLimit: 0, // an inlined font or image would be a data: address that the policy refuses

@@ -373,6 +373,16 @@ async def test_a_ticket_lets_one_socket_in_within_30_seconds(studio: Studio) -> 
         await studio.access.redeem_ticket(late.text)
 
 
+async def test_what_ended_while_a_socket_was_opened_is_noticed(studio: Studio) -> None:
+    await studio.accounts.ensure_admin()
+    ada, bob, cyd = [await studio.register(name) for name in ("ada", "bob", "cyd")]
+    assert [await studio.access.is_current(one) for one in (ada, bob, cyd)] == [True] * 3
+    await studio.access.logout(ada)
+    await studio.accounts.update_user(bob.user_id, "guest", None)
+    await studio.accounts.update_user(cyd.user_id, None, True)
+    assert [await studio.access.is_current(one) for one in (ada, bob, cyd)] == [False] * 3
+
+
 # -- ending -----------------------------------------------------------------------------------------------------------
 
 
