@@ -1,6 +1,7 @@
 """The composition root: every part is made here and handed what it needs, and put away in the opposite order.
 
-`Parts` is a studio without a server (the command line and tests use it too); `make_app` is the ASGI application around it.
+`Parts` is a studio without a server (the command line and tests use it too); `make_app` is the ASGI application
+around it.
 """
 
 import asyncio
@@ -60,7 +61,9 @@ class Parts:
         self.bus = MemoryBus()
         self.reader = LogReader(database)
         self.hub = Hub(self.bus, self.reader, prepare_frame)
-        self.queue = MessageQueue(MessageLog(database, judge, sending_roles=sorted(ROLES_ALLOWED[Permission.SEND])), self.hub)
+        self.queue = MessageQueue(
+            MessageLog(database, judge, sending_roles=sorted(ROLES_ALLOWED[Permission.SEND])), self.hub
+        )
         self.conversations = Conversations(database)
         table = Messages(database)
         people = Users(database)
@@ -126,13 +129,12 @@ def make_app(parts: Parts) -> App:
     identifier = Identifier(
         studio.accounts.access,
         bind_is_loopback=is_loopback_host(settings.host),
-        allowed_origins=[*settings.allowed_origins, *([settings.public_url] if settings.public_url else [])],
+        public_url=settings.public_url,
+        allowed_origins=settings.allowed_origins,
     )
     limits = RateLimits(settings.rate_limits)
     endpoint = SocketEndpoint(studio, identifier, limits)
-    health = Health(
-        studio, parts.database.ping, parts.bus.is_healthy, lambda: parts.queue.depth
-    )
+    health = Health(studio, parts.database.ping, parts.bus.is_healthy, lambda: parts.queue.depth)
     collections = [
         auth.routes,
         users.routes,

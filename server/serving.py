@@ -1,7 +1,8 @@
 """Serving: from settings to a running studio, and back to nothing on a signal.
 
-Order of a stop: not ready, no new sockets, everybody told when to come back, what was accepted is committed and acknowledged,
-sockets closed with 1012, the parts, the database, our own Postgres. A second signal is not needed: every step has a deadline.
+Order of a stop: not ready, no new sockets, everybody told when to come back, what was accepted is committed and
+acknowledged, sockets closed with 1012, the parts, the database, our own Postgres. A second signal is not needed:
+every step has a deadline.
 """
 
 import asyncio
@@ -67,7 +68,7 @@ async def serve(settings: Settings) -> None:
             raise
         logger.info("stopped before the start was through")
     except (PostgresError, SchemaError) as error:
-        raise StartError(str(error)) from None
+        raise StartError(f"DATABASE_URL: {error}" if settings.database_url else str(error)) from None
     except ChatError as error:
         raise StartError(f"the database cannot be used: {error.detail}") from None
     except OSError as error:

@@ -1,14 +1,15 @@
 """Settings: from the command line, the environment and a YAML file, in this order. Nothing else reads the environment.
 
-Own names carry the prefix `CHAT_STUDIO_` (in the YAML file they stand without it, in small letters); `DATABASE_URL`, `REDIS_URL`
-and `SENTRY_DSN` are taken as they are.
+Own names carry the prefix `CHAT_STUDIO_` (in the YAML file they stand without it, in small letters); `DATABASE_URL`,
+`REDIS_URL` and `SENTRY_DSN` are taken as they are.
 """
 
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -32,6 +33,13 @@ def _switch(value: object) -> object:
     return {"on": True, "off": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
+def _origin(text: str) -> str:
+    parts = urlsplit(text.strip().rstrip("/"))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path or parts.query:
+        raise ValueError("this is no address such as https://chat.example.org")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CHAT_STUDIO_", extra="forbid", env_ignore_empty=True)
 
@@ -39,12 +47,15 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     data_dir: Path = Field(default=Path("data"), description="where the studio's own Postgres and files live")
     workers: int = Field(default=1, ge=1, le=64, description="processes that share the port")
-    public_url: str | None = Field(default=None, description="the address people use, where a proxy stands before the studio")
-    registration: Literal["open", "invitation", "closed", "loopback"] = Field(
-        default="loopback", description="who may register: everybody, with an invitation, nobody, or everybody on this machine"
+    public_url: Annotated[str, AfterValidator(_origin)] | None = Field(
+        default=None, description="the address people use, where a proxy stands before the studio"
     )
-    allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
-        default=[], description="further origins whose pages may open sockets, separated by commas"
+    registration: Literal["open", "invitation", "closed", "loopback"] = Field(
+        default="loopback",
+        description="who may register: everybody, with an invitation, nobody, or everybody on this machine",
+    )
+    allowed_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], NoDecode, BeforeValidator(_split)] = (
+        Field(default=[], description="further origins whose pages may open sockets, separated by commas")
     )
     trusted_proxies: str = Field(
         default="127.0.0.1", description="addresses whose X-Forwarded headers count, separated by commas"
@@ -53,13 +64,21 @@ class Settings(BaseSettings):
     sample_room: Annotated[bool, BeforeValidator(_switch)] = Field(
         default=True, description="make a sample room at the first start"
     )
-    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="how much to log")
-    log_format: Literal["auto", "json", "text"] = Field(default="auto", description="auto: text on a terminal, else JSON")
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="how much to log"
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto: text on a terminal, else JSON"
+    )
     database_url: str | None = Field(
-        default=None, validation_alias=AliasChoices("database_url", "DATABASE_URL"), description="any PostgreSQL from 15 on"
+        default=None,
+        validation_alias=AliasChoices("database_url", "DATABASE_URL"),
+        description="any PostgreSQL from 15 on",
     )
     redis_url: str | None = Field(
-        default=None, validation_alias=AliasChoices("redis_url", "REDIS_URL"), description="the bus between several workers"
+        default=None,
+        validation_alias=AliasChoices("redis_url", "REDIS_URL"),
+        description="the bus between several workers",
     )
     sentry_dsn: str | None = Field(
         default=None, validation_alias=AliasChoices("sentry_dsn", "SENTRY_DSN"), description="where error reports go"
@@ -96,11 +115,10 @@ def load(**given: Any) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "a setting"
         shown = name if name.isupper() else f"CHAT_STUDIO_{name.upper()}"
-        raise SettingsError(
-            f"{shown}: {first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r:.80})"
-        ) from None
-    except Exception as error:  # noqa: BLE001  # a YAML file that is none: the parser's words help most
-        raise SettingsError(f"{CONFIG_FILE} cannot be read: {str(error).splitlines()[0]}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{shown}: {reason[0].lower()}{reason[1:]} (got {first['input']!r:.80})") from None
+    except Exception as error:  # noqa: BLE001 - a YAML file that is none: the parser's words help most
+        raise SettingsError(f"{CONFIG_FILE} cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
 def _field_of(name: str) -> str | None:

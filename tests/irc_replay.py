@@ -2,8 +2,9 @@
 
 In:   the lines of the day, and people to say them.
 Out:  what each of them saw, and what was acknowledged.
-Promises: a person sends their lines in order without waiting for answers, reads everything, and after a lost connection comes
-back with their cursor and repeats what was not acknowledged, with the same ids: what the interface asks of a client.
+Promises: a person sends their lines in order without waiting for answers, reads everything, and after a lost
+connection comes back with their cursor and repeats what was not acknowledged, with the same ids: what the interface
+asks of a client.
 """
 
 import asyncio
@@ -144,7 +145,9 @@ class Talker:
     def _take(self, frame: Frame, text: str) -> None:
         match frame["type"]:
             case "event":
-                assert frame["seq"] == len(self.seen) + 1, f"{self.person.name} has {len(self.seen)}, then {frame['seq']}"
+                assert frame["seq"] == len(self.seen) + 1, (
+                    f"{self.person.name} has {len(self.seen)}, then {frame['seq']}"
+                )
                 self.seen.append(text)
                 self._moved.set()
             case "ack":
@@ -217,9 +220,6 @@ class Replay:
         silent = sum(line.seq is None for t in self.talkers.values() for line in t.lines)
         return f"said {self.said} of {len(self.lines)}, {silent} without an answer, behind: {missing}"
 
-    def acknowledged(self) -> dict[str, int]:
-        return {line.id: line.seq for t in self.talkers.values() for line in t.lines if line.seq is not None}
-
     async def close(self) -> None:
         for task in self._living:
             task.cancel()
@@ -232,7 +232,9 @@ class Replay:
         reference, *others = self.talkers.values()
         assert len(reference.seen) == len(self.lines) == len(set(reference.seen)) == len(self.decoder.events)
         for talker in others:
-            assert talker.seen == reference.seen, f"{talker.person.name} and {reference.person.name} saw different things"
+            assert talker.seen == reference.seen, (
+                f"{talker.person.name} and {reference.person.name} saw different things"
+            )
         events = [self.decoder.events[text] for text in reference.seen]
         assert [event["seq"] for event in events] == list(range(1, len(self.lines) + 1))
         told: dict[str, list[tuple[str, str, int]]] = {talker.person.id: [] for talker in self.talkers.values()}
@@ -258,7 +260,9 @@ class Replay:
 
 async def _pages(person: Person, room: str, what: str) -> Any:
     after = 0
-    while page := (await person.call("GET", f"/api/conversations/{room}/{what}?after={after}&limit=200", expect=200))[what]:
+    while page := (await person.call("GET", f"/api/conversations/{room}/{what}?after={after}&limit=200", expect=200))[
+        what
+    ]:
         for entry in page:
             yield entry
         after = page[-1]["seq"]

@@ -1,7 +1,7 @@
 """A studio as anybody starts it, `chat-studio serve` in a process of its own, and what a test does to it from outside.
 
-Promises: nothing of the tester's environment reaches it; its port stays the same through restarts; what it started is gone
-when the test is over, its Postgres too.
+Promises: nothing of the tester's environment reaches it; its port stays the same through restarts; what it started is
+gone when the test is over, its Postgres too.
 """
 
 import asyncio
@@ -169,7 +169,9 @@ class StudioProcess:
             await postgres.stop()
 
     async def people(self, names: Sequence[str], role: str = "member") -> list[Person]:
-        """Accounts with an access token each, made past the passwords, of which each would cost a twentieth of a second."""
+        """Accounts with an access token each, made past the passwords, of which each would cost a twentieth of a
+        second.
+        """
         async with self.database() as database:
             made = await make_people(database, self.port, names, role)
         self._people += made

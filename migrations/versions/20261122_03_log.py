@@ -20,7 +20,7 @@ def upgrade() -> None:
             actor_id text NOT NULL,
             client_id text,
             body_hash bytea,
-            data json NOT NULL,                     -- json, not jsonb: the bytes of the wire, spliced into frames as they are
+            data json NOT NULL,                     -- not jsonb: the bytes of the wire, as they are
             at timestamptz NOT NULL,
             PRIMARY KEY (conversation, seq)
         ) PARTITION BY HASH (conversation)

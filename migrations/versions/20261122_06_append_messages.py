@@ -1,8 +1,8 @@
 """Appending plain messages in one round trip: the log's three steps as one function.
 
-Most of what a studio writes are plain messages, and each statement sent from the server costs it more than the database needs
-to run it. A volatile function sees a fresh snapshot with each of its statements, so the second one, which looks for repeats, sees
-what was committed before the lock was given.
+Most of what a studio writes are plain messages, and each statement sent from the server costs it more than the
+database needs to run it. A volatile function sees a fresh snapshot with each of its statements, so the second one,
+which looks for repeats, sees what was committed before the lock was given.
 """
 
 from alembic import op
@@ -17,10 +17,10 @@ def upgrade() -> None:
     op.execute("""
         CREATE FUNCTION append_messages(
             -- one element for each draft; a null client id is never a repeat
-            conversations uuid[], user_ids uuid[], client_ids text[], body_hashes bytea[], datas json[], ids uuid[], texts text[],
-            mentions json[], people_only boolean[], ats timestamptz[],
+            conversations uuid[], user_ids uuid[], client_ids text[], body_hashes bytea[], datas json[],
+            ids uuid[], texts text[], mentions json[], people_only boolean[], ats timestamptz[],
             roles text[],           -- that may send
-            waits boolean           -- for rows that another transaction holds; else their drafts come back without a head
+            waits boolean           -- for rows that others hold; else their drafts come back without a head
         ) RETURNS TABLE (
             n bigint, head_kind text, head_visibility text, role text, first_n bigint, new_seq bigint,
             old_seq bigint, old_hash bytea, old_kind text, old_at timestamptz, old_data json
@@ -59,18 +59,21 @@ def upgrade() -> None:
                     ON e.conversation = d.conversation AND e.actor_id = d.user_id::text AND e.client_id = d.client_id
                 WHERE d.conversation = ANY(locked)
             ), fresh AS (
-                SELECT f.*, h.last_seq + row_number() OVER w AS new_seq, h.message_count + row_number() OVER w AS ordinal
+                SELECT f.*, h.last_seq + row_number() OVER w AS new_seq,
+                    h.message_count + row_number() OVER w AS ordinal
                 FROM fact f JOIN heads h ON h.conversation = f.conversation
                 WHERE f.old_seq IS NULL AND f.first_n = f.n AND f.role = ANY(roles)
                 WINDOW w AS (PARTITION BY f.conversation ORDER BY f.n)
             ), event AS (
                 INSERT INTO events (conversation, seq, kind, actor_kind, actor_id, client_id, body_hash, data, at)
-                SELECT conversation, new_seq, 'message.created', 'user', user_id::text, client_id, body_hash, data, at FROM fresh
+                SELECT conversation, new_seq, 'message.created', 'user', user_id::text, client_id, body_hash, data, at
+                FROM fresh
             ), message AS (
                 INSERT INTO messages (
                     conversation, seq, id, ordinal, actor_kind, actor_id, client_id, text, at, mentions, people_only
                 )
-                SELECT conversation, new_seq, id, ordinal, 'user', user_id::text, client_id, text, at, mentions, people_only
+                SELECT conversation, new_seq, id, ordinal, 'user', user_id::text, client_id, text, at, mentions,
+                    people_only
                 FROM fresh
             ), head AS (
                 UPDATE heads h SET last_seq = v.last_seq, message_count = v.message_count, updated_at = v.at

@@ -1,8 +1,9 @@
 """The contract between the studio and a model: what is asked, and the events of an answer.
 
 In:   a `Request`: the system prompt and the turns so far.
-Out:  `PartStarted`, `PartDelta` and `PartEnded` for each part, perhaps `Usage` (which replaces, never adds), then exactly one of
-`Finished` and `Failed`. A reader who has heard enough closes the iterator; the model then lets go of what it holds.
+Out:  `PartStarted`, `PartDelta` and `PartEnded` for each part, perhaps `Usage` (which replaces, never adds), then
+exactly one of `Finished` and `Failed`. A reader who has heard enough closes the iterator; the model then lets go of
+what it holds.
 """
 
 from collections.abc import AsyncGenerator

@@ -1,7 +1,7 @@
 """The built-in `demo` model: answers without any provider, word by word, and says that it is a demo.
 
-It ships as the model of a studio that has none yet, and as the double that tests stream from. `pace_s` is the time between two
-words; `script` replaces what it says.
+It ships as the model of a studio that has none yet, and as the double that tests stream from. `pace_s` is the time
+between two words; `script` replaces what it says.
 """
 
 import asyncio
@@ -44,11 +44,11 @@ def introduce(request: Request) -> str:
         quoted = heard if len(heard) <= 280 else heard[:280].rstrip() + " …"
         lines.append(f"{last.author}, you wrote:\n\n> " + quoted.replace("\n", "\n> "))
     lines.append(
-        "I am the **demo model** that comes with Chat Studio. I am a script, not an AI: I can show how an answer streams into a room, "
-        "but I cannot think about it."
+        "I am the **demo model** that comes with Chat Studio. I am a script, not an AI: I can show how an answer "
+        "streams into a room, but I cannot think about it."
     )
     lines.append(
-        "Everybody here sees these words arrive at the same time, and every member may stop me in the middle. Close the page and come "
-        "back: the answer goes on without you."
+        "Everybody here sees these words arrive at the same time, and every member may stop me in the middle. Close "
+        "the page and come back: the answer goes on without you."
     )
     return "\n\n".join(lines)

@@ -1,7 +1,8 @@
 """The bus: tells every node what one of them has committed, at most once.
 
-It is a doorbell and no store. What a node must not miss it finds again by comparing heads with Postgres, so a lost or doubled
-notice costs time and never truth. Notices about one topic that one node publishes arrive in the order they were published.
+It is a doorbell and no store. What a node must not miss it finds again by comparing heads with Postgres, so a lost or
+doubled notice costs time and never truth. Notices about one topic that one node publishes arrive in the order they
+were published.
 """
 
 from collections.abc import Callable

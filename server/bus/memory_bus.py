@@ -23,7 +23,7 @@ class MemoryBus:
             return
         try:
             listener(notice)
-        except Exception:  # the publisher has committed: a broken listener must not look like a failed send
+        except Exception:  # noqa: BLE001 - the publisher has committed: a broken listener must not look like a failed send
             logger.exception("a listener of the bus failed")
 
     async def listen(self, topic: str, listener: Listener) -> None:

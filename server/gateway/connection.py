@@ -2,9 +2,9 @@
 
 In:   prepared frames from feeds, single frames from the dispatcher.
 Out:  bytes to the socket.
-Promises: a slow socket hurts nobody and loses nothing. Past 256 KiB unsent it is *behind*: it leaves the feeds' live lists, typing
-and presence are left out for it, and as it drains it is fed from the ring or the log, in order, until it stands at the head.
-What is lost (a kick, a deleted conversation) is lost at once.
+Promises: a slow socket hurts nobody and loses nothing. Past 256 KiB unsent it is *behind*: it leaves the feeds' live
+lists, typing and presence are left out for it, and as it drains it is fed from the ring or the log, in order, until
+it stands at the head. What is lost (a kick, a deleted conversation) is lost at once.
 """
 
 import asyncio
@@ -58,8 +58,8 @@ class Connection:
     """`bound` is the conversation of a socket that was opened for one alone; its frames may leave the field out."""
 
     __slots__ = (
-        "_catching_up", "_drained", "_hub", "_in_flight", "_presence", "_reader", "_replies", "_socket", "_waiting_to_catch_up",
-        "bound", "id", "identity", "is_closed", "is_full", "subscriptions",
+        "_catching_up", "_drained", "_hub", "_in_flight", "_presence", "_reader", "_replies", "_socket",
+        "_waiting_to_catch_up", "bound", "id", "identity", "is_closed", "is_full", "subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -96,7 +96,9 @@ class Connection:
     # Writing
 
     def tell(self, frame: ServerFrame) -> None:
-        """Write one frame. Answers of one turn leave together, with what a feed has for this connection in the same turn."""
+        """Write one frame. Answers of one turn leave together, with what a feed has for this connection in the same
+        turn.
+        """
         if self.is_closed:
             return
         if not self._replies:
@@ -259,7 +261,7 @@ class Connection:
                 self._waiting_to_catch_up.popleft()
         except ChatError:  # the database is away; the client comes back and resumes
             self.end(1013, "the database cannot be reached")
-        except Exception:
+        except Exception:  # noqa: BLE001 - the edge of a task: reported
             logger.exception("catching up failed")
             self.end(1011, "something broke on our side")
 

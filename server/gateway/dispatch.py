@@ -2,8 +2,8 @@
 
 In:   the text of a frame, in the turn in which it arrives.
 Out:  for a frame with an `id` exactly one answer that carries it.
-Frames of one connection are handled in the order they came: one that must wait for something makes the next ones wait behind it.
-Sending waits for nothing here, so that many messages share one commit.
+Frames of one connection are handled in the order they came: one that must wait for something makes the next ones wait
+behind it. Sending waits for nothing here, so that many messages share one commit.
 """
 
 import asyncio
@@ -111,7 +111,7 @@ class Dispatcher:
             return FRAMES[type(frame)].handle(self, self._connection, frame)
         except ChatError as error:
             self._connection.refuse(_id_of(frame), error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the edge of a task: reported
             logger.bind(connection=self._connection.id).exception("a {} frame broke", frame.__struct_config__.tag)
             self._connection.refuse(_id_of(frame), Internal())
         return None
@@ -133,7 +133,7 @@ class Dispatcher:
             await waiting
         except ChatError as error:
             self._connection.refuse(_id_of(frame), error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the edge of a task: reported
             logger.bind(connection=self._connection.id).exception("a {} frame broke", frame.__struct_config__.tag)
             self._connection.refuse(_id_of(frame), Internal())
 
@@ -246,7 +246,8 @@ class Dispatcher:
         raise NotFound("this run has proposed no such call")
 
 
-# `subscribe` and the frames without an answer look at standings themselves; a durable frame is judged inside its transaction.
+# `subscribe` and the frames without an answer look at standings themselves; a durable frame is judged inside its
+# transaction.
 FRAMES: dict[type[ClientFrame], Handling] = {
     Hello: Handling(Permission.ANYONE, Dispatcher.hello),
     Ping: Handling(Permission.SIGNED_IN, Dispatcher.ping),

@@ -1,13 +1,13 @@
 """The door of the sockets: who may come in, and what happens between the upgrade and the first frame.
 
-`/ws` is for all conversations; `/ws/room/{conversation}` and `/ws/private/{user}` are bound to one. A wrong credential is refused
-before the upgrade, with problem details; no credential at all is let in for ten seconds, to send `hello` with a ticket.
+`/ws` is for all conversations; `/ws/room/{conversation}` and `/ws/private/{user}` are bound to one. A wrong
+credential is refused before the upgrade, with problem details; no credential at all is let in for ten seconds, to
+send `hello` with a ticket.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-
 
 from server.gateway.connection import Connection
 from server.gateway.dispatch import Dispatcher
@@ -179,8 +179,8 @@ class SocketEndpoint:
 async def _deny(scope: Scope, send: Send, error: ChatError) -> None:
     """Answer the handshake with problem details instead of an upgrade."""
     body = encode({
-        "type": f"/docs#{error.code}", "title": error.title, "status": error.status, "code": error.code, "detail": error.detail,
-        "retryable": error.retryable,
+        "type": f"/docs#{error.code}", "title": error.title, "status": error.status, "code": error.code,
+        "detail": error.detail, "retryable": error.retryable,
     })  # fmt: skip
     headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
     if error.retry_after_s is not None:

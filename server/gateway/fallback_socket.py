@@ -71,7 +71,7 @@ class FallbackSocket:
             payload = await self._unsent.get()
             try:
                 await self._send({"type": "websocket.send", "text": payload.decode()})
-            except Exception:  # noqa: BLE001  # the peer is gone; the receiving side notices and ends the connection
+            except Exception:  # noqa: BLE001 - the peer is gone; the receiving side notices and ends the connection
                 return
             self._unsent_bytes -= len(payload)
             self._look()
@@ -79,7 +79,7 @@ class FallbackSocket:
     async def _close(self, code: int, reason: str) -> None:
         try:
             await self._send({"type": "websocket.close", "code": code if code != 1006 else 1000, "reason": reason})
-        except Exception:  # noqa: BLE001  # closed already
+        except Exception:  # noqa: BLE001 - closed already
             return
 
     def _look(self) -> None:

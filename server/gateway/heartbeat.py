@@ -48,7 +48,7 @@ class Heartbeat:
                     since = await self._tell_heads(since)
             except ChatError:
                 pass  # the database is away; the next beat tells more
-            except Exception:
+            except Exception:  # noqa: BLE001 - the edge of a task: reported
                 logger.exception("a heartbeat failed")
 
     def _look_at(self, connections: list[Connection], now: float) -> None:

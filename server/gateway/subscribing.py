@@ -1,7 +1,7 @@
 """Subscribing: from cursors to feeds, with nothing lost between history and live.
 
-The feed is followed before anything is read, so an event that commits meanwhile is either in what is read or comes live. What would
-be too much to send, or belongs to another log, answers `reset: true`: never a silent part.
+The feed is followed before anything is read, so an event that commits meanwhile is either in what is read or comes
+live. What would be too much to send, or belongs to another log, answers `reset: true`: never a silent part.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Subscriber:
             connection.start(wish.feed, wish.start)
 
     async def follow_from_head(self, conversation: str) -> bool:
-        """Subscribe without an answer: how a socket for one conversation begins. False: there is none to be read here."""
+        """Subscribe without an answer, as a socket for one conversation begins. False: there is none to be read."""
         wishes = await self._permitted(await self._reserve({conversation: None}))
         for wish in wishes:
             self._connection.start(wish.feed, wish.feed.head)
@@ -133,7 +133,8 @@ def _reset(wish: _Wish) -> None:
 
 
 def _answer(wish: _Wish) -> SubscribedTo:
-    # A reset starts at the head of this moment, not of the moment when it was decided: the client loads a page after this answer.
+    # A reset starts at the head of this moment, not of the moment when it was decided: the client loads a page after
+    # this answer.
     if wish.is_reset:
         wish.start = wish.feed.head
     return SubscribedTo(

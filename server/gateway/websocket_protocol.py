@@ -1,11 +1,11 @@
 """The socket under the socket: uvicorn's WebSocket protocol, opened for prepared frames.
 
-A room of five hundred gets the same bytes five hundred times. ASGI's `send` would frame them anew for each member, at ten times the
-cost of the write itself; so this subclass hands the application an extension, `chat_studio.socket`, that writes a frame prepared
-once, and passes text frames to a callback in the turn in which they arrive.
+A room of five hundred gets the same bytes five hundred times. ASGI's `send` would frame them anew for each member, at
+ten times the cost of the write itself; so this subclass hands the application an extension, `chat_studio.socket`,
+that writes a frame prepared once, and passes text frames to a callback in the turn in which they arrive.
 
-Promises: a write respects handshake, close and a dying transport, and never raises: a dead uvloop transport does, and one dead
-member must not cost the others their message.
+Promises: a write respects handshake, close and a dying transport, and never raises: a dead uvloop transport does, and
+one dead member must not cost the others their message.
 """
 
 import asyncio
@@ -60,8 +60,8 @@ class PreparedSocket:
     ) -> None:
         """From now on the socket lives by these callbacks and the ASGI call may return: an idle socket needs no task.
 
-        `on_text` gets each text frame in the turn in which it arrives, `on_full` hears when too much is unsent and when it has
-        drained, `on_closed` is called once, at the end.
+        `on_text` gets each text frame in the turn in which it arrives, `on_full` hears when too much is unsent and
+        when it has drained, `on_closed` is called once, at the end.
         """
         self._protocol.take_over(on_text, on_full, on_closed)
 
@@ -123,7 +123,7 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
             await self.app(self.scope, self.receive, self.send)
         except ClientDisconnected:
             pass
-        except Exception:
+        except Exception:  # noqa: BLE001 - the edge of a task: reported
             self.logger.exception("the socket endpoint broke")
             self.send_500_response()
         if self.on_closed is None and self.close_timer is None:
@@ -172,7 +172,7 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
             return
         try:
             self.transport.write(frames)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the edge of a task: reported
             self.transport.abort()
 
     def close_with(self, code: int, reason: str) -> None:

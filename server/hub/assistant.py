@@ -1,10 +1,11 @@
 """The assistant manager: answers of models, which belong to the room and not to whoever asked.
 
-In:   a wish for an answer (a `run` frame, a mention, a message in an assistant conversation), and wishes to stop or steer it.
+In:   a wish for an answer (a `run` frame, a mention, a message in an assistant conversation), and wishes to stop or
+steer it.
 Out:  `run.started`, deltas to everybody who watches, `run.ended`.
-Promises: every run ends, once, in finished, stopped, failed or interrupted. It goes on without viewers and without whoever asked.
-Its text is checkpointed each second; a run whose carrier has died is found by its lease and ended with the text it had.
-Deltas are passing frames: coalesced, with offsets, never stored one by one.
+Promises: every run ends, once, in finished, stopped, failed or interrupted. It goes on without viewers and without
+whoever asked. Its text is checkpointed each second; a run whose carrier has died is found by its lease and ended with
+the text it had. Deltas are passing frames: coalesced, with offsets, never stored one by one.
 """
 
 import asyncio
@@ -141,7 +142,7 @@ class Assistant:
                 body_hash("steer", run, text),
                 Permission.STEER,
                 account_role=identity.account_role,
-            )  # fmt: skip
+            )
         )
         if not steered.repeat:
             await self._seal(found, live, identity.actor, None, None, None, None)
@@ -268,7 +269,7 @@ class Assistant:
                             return event
                         case Finished():
                             return None
-        except Exception:
+        except Exception:  # noqa: BLE001 - the edge of a task: reported
             logger.exception("a model broke off")
         return Failed("bad_response", "the model broke off")
 
@@ -326,8 +327,8 @@ class Assistant:
         )  # fmt: skip
         if failure is not None:
             data = RunEnded(
-                run=run.id, message=run.message, status=status, text=run.text, parts=_parts(run.text), usage=_usage(run),
-                cost=None, error={"code": "model_error", "kind": failure.kind, "message": failure.message},
+                run=run.id, message=run.message, status=status, text=run.text, parts=_parts(run.text),
+                usage=_usage(run), cost=None, error={"code": "model_error", "kind": failure.kind, "message": failure.message},
             )  # fmt: skip
         await self._queue.append(Draft(run.conversation, Actor("model", run.model, run.model), data))
 
@@ -359,7 +360,7 @@ class Assistant:
                 await work
             except ChatError as error:
                 logger.info("a run was refused: {}", error.code)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the edge of a task: reported
                 logger.exception("a run broke")
 
         task = asyncio.get_running_loop().create_task(guarded())

@@ -2,8 +2,9 @@
 
 In:   encoded events from the bus, in any order; passing frames (typing, deltas …).
 Out:  to every live listener the same bytes, joined once a tick.
-Promises: a listener gets each event once and in order. An event that comes too early waits for the ones before it; after
-25 ms they are read from the log instead. A feed applies `member.left` in order: nothing above that seq reaches who left.
+Promises: a listener gets each event once and in order. An event that comes too early waits for the ones before it;
+after 25 ms they are read from the log instead. A feed applies `member.left` in order: nothing above that seq reaches
+who left.
 
 Listeners are live (they get what is new) or catching up (they read the ring or the log until they stand at the head).
 """
@@ -45,7 +46,9 @@ Effect = Callable[["Feed", EventNotice], None]
 
 
 class Feed:
-    """`prepare` frames a payload for the socket; `repair` reads a hole; `effect` applies events that change who may listen."""
+    """`prepare` frames a payload for the socket; `repair` reads a hole; `effect` applies events that change who may
+    listen.
+    """
 
     def __init__(
         self, conversation: str, epoch: str, head: int, *, prepare: Prepare, repair: Repair, effects: dict[str, Effect]
@@ -102,8 +105,8 @@ class Feed:
     def go_live(self, listener: Listener, seq: int) -> bytes | None:
         """Make a listener that has everything up to `seq` live, and return what it still needs to be written first.
 
-        None: the ring does not reach back to `seq`, read the log and try again. No await may stand between this call and the
-        write, or what comes next would overtake it.
+        None: the ring does not reach back to `seq`, read the log and try again. No await may stand between this call
+        and the write, or what comes next would overtake it.
         """
         self.flush()
         missing = self.since(seq)

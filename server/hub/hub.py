@@ -2,8 +2,9 @@
 
 In:   connections that come and go; notices from the bus.
 Out:  frames to connections, by way of feeds.
-Promises: a feed is open as long as anybody here follows it, and listens on the bus before it reads its head, so that nothing falls
-between. What changes who may listen (a kick, a deletion, a room closed to visitors) is applied in the order of the log.
+Promises: a feed is open as long as anybody here follows it, and listens on the bus before it reads its head, so that
+nothing falls between. What changes who may listen (a kick, a deletion, a room closed to visitors) is applied in the
+order of the log.
 """
 
 import asyncio
@@ -115,7 +116,9 @@ class Hub:
     # Feeds
 
     async def follow(self, conversation: str) -> Feed | None:
-        """The open feed of a conversation, opened if need be; pair with `unfollow`. None: there is no such conversation."""
+        """The open feed of a conversation, opened if need be; pair with `unfollow`. None: there is no such
+        conversation.
+        """
         feed = self._feeds.get(conversation)
         if feed is None:
             opening = self._opening.get(conversation)
@@ -274,7 +277,7 @@ class Hub:
         async def guarded() -> None:
             try:
                 await work
-            except Exception:
+            except Exception:  # noqa: BLE001 - the edge of a task: reported
                 logger.exception("a task of the hub failed")
 
         task = asyncio.get_running_loop().create_task(guarded())

@@ -62,7 +62,8 @@ def draft_of_send(identity: Identity, conversation: str, frame: Send, mentions: 
         id=new_id(), client_id=frame.id, text=frame.text, reply_to=frame.reply_to, thread=frame.thread,
         mentions=mentions, people_only=frame.people_only,
     )  # fmt: skip
-    # Mentions are ours to find and no part of what the client said: a name made since must not turn a repeat into a conflict.
+    # Mentions are ours to find and no part of what the client said: a name made since must not turn a repeat into a
+    # conflict.
     body = ("send", frame.text, frame.reply_to, frame.thread, frame.people_only)
     return Draft(
         conversation, identity.actor, data, frame.id, body_hash(*body), Permission.SEND, frame.reply_to or frame.thread,
@@ -71,7 +72,8 @@ def draft_of_send(identity: Identity, conversation: str, frame: Send, mentions: 
 
 
 def _draft(
-    identity: Identity, conversation: str, frame: Edit | Delete | React | Pin, data: EventData, permission: Permission, body: tuple[object, ...]
+    identity: Identity, conversation: str, frame: Edit | Delete | React | Pin, data: EventData,
+    permission: Permission, body: tuple[object, ...],
 ) -> Draft:  # fmt: skip
     return Draft(
         conversation, identity.actor, data, frame.id, body_hash(*body), permission, frame.message, identity.account_role

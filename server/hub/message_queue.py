@@ -2,9 +2,9 @@
 
 In:   drafts, one at a time, each with a callback.
 Out:  each draft's outcome, after the commit and never before; every committed event published, in order.
-Promises: while one transaction is in flight the next drafts gather, and one batch takes them all. A conversation whose row
-somebody else holds moves to a side lane with a connection of its own until it is through, so that one held room stops nobody.
-Drafts of one conversation keep their order. One bad draft never fails its neighbours.
+Promises: while one transaction is in flight the next drafts gather, and one batch takes them all. A conversation
+whose row somebody else holds moves to a side lane with a connection of its own until it is through, so that one held
+room stops nobody. Drafts of one conversation keep their order. One bad draft never fails its neighbours.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ class MessageQueue:
                 return await self._log.append(drafts, wait=wait)
             except ChatError as error:  # nothing of the batch was stored, or nobody can tell: all are told to repeat
                 return [error] * len(drafts)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the edge of a task: reported
                 if len(drafts) == 1:
                     logger.exception("a draft of kind {} could not be stored", drafts[0].data.kind)
                     return [Internal()]
@@ -150,7 +150,7 @@ class MessageQueue:
         return [outcome for entry in batch for outcome in await self._commit([entry], wait=True)]
 
     def _settle(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
-        """Publish what is new, answer everybody; what was busy goes to a side lane, and later drafts of it behind it."""
+        """Publish what is new and answer everybody; what was busy goes to a side lane, and later drafts behind it."""
         committed = [
             (outcome, draft.actor)
             for (draft, _), outcome in zip(batch, outcomes, strict=True)
@@ -167,11 +167,13 @@ class MessageQueue:
                 if isinstance(outcome, Stored):
                     for observer in self.observers:
                         observer(outcome, draft)
-            except Exception:  # the event stands; a broken callback must not stop the lane
+            except Exception:  # noqa: BLE001 - the event stands; a broken callback must not stop the lane
                 logger.exception("a sender could not be answered")
 
     def _divert_busy(self, busy: list[Waiting]) -> None:
-        """Move what was busy to side lanes, and behind it whatever waits for the same conversations, so that order holds."""
+        """Move what was busy to side lanes, and behind it whatever waits for the same conversations, so that order
+        holds.
+        """
         if not busy:
             return
         conversations = {draft.conversation for draft, _ in busy}

@@ -1,6 +1,7 @@
 """What people do to messages: send, edit, delete, react, pin; and reading them back.
 
-Sockets use `put`, which returns at once and answers by callback; HTTP uses `append`, which waits. Both make the same draft.
+Sockets use `put`, which returns at once and answers by callback; HTTP uses `append`, which waits. Both make the same
+draft.
 """
 
 from collections.abc import Callable
@@ -44,7 +45,12 @@ class Messenger:
         self._feed_of = feed_of
 
     def put(
-        self, identity: Identity, conversation: str, frame: Durable, settled: Settled, found: list[Mention] | None = None
+        self,
+        identity: Identity,
+        conversation: str,
+        frame: Durable,
+        settled: Settled,
+        found: list[Mention] | None = None,
     ) -> None:
         self._queue.put(draft_of(identity, conversation, frame, found), settled)
 

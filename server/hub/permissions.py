@@ -1,8 +1,8 @@
 """Who may do what: one table, no I/O.
 
 Every route and every client frame names its permission. The studio-wide ones look at the account alone; the others at a
-conversation and the caller's standing in it. Somebody who may not even read a conversation hears `not_found`, the same as for one
-that does not exist; somebody who may read it hears `forbidden`.
+conversation and the caller's standing in it. Somebody who may not even read a conversation hears `not_found`, the
+same as for one that does not exist; somebody who may read it hears `forbidden`.
 """
 
 from enum import StrEnum

@@ -1,8 +1,9 @@
 """Presence: who is here, told to who is here.
 
-A lease, not a record: a user is present in a conversation while one of their sockets follows it, and 15 seconds longer, so that a
-reload is no goodbye. Changes are gathered and told once a second for each conversation, in a lane of frames that is shed first;
-where more than 200 are present nobody is told of single comings and goings. Nothing is written to the database.
+A lease, not a record: a user is present in a conversation while one of their sockets follows it, and 15 seconds
+longer, so that a reload is no goodbye. Changes are gathered and told once a second for each conversation, in a lane
+of frames that is shed first; where more than 200 are present nobody is told of single comings and goings. Nothing is
+written to the database.
 """
 
 import asyncio

@@ -4,6 +4,7 @@ In:   what people want made, changed, joined, left or deleted.
 Out:  conversations, and events in their logs; every socket of whoever comes or goes hears of it.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 from server.hub.hub import Hub
@@ -51,8 +52,8 @@ class Rooms:
     # Making and finding
 
     async def create(
-        self, identity: Identity, *, kind: str, title: str | None = None, visibility: str | None = None, history: str = "joined",
-        members: Sequence[str] = (), model: str | None = None, system_prompt: str | None = None,
+        self, identity: Identity, *, kind: str, title: str | None = None, visibility: str | None = None,
+        history: str = "joined", members: Sequence[str] = (), model: str | None = None, system_prompt: str | None = None,
     ) -> tuple[Conversation, bool]:  # fmt: skip
         """The conversation, and whether it is new (a private chat with the same person may be there already)."""
         new = self.plan(
@@ -90,8 +91,8 @@ class Rooms:
         if kind == "room" and not (title and title.strip()):
             raise BadFrame("a room has a title")
         return NewConversation(
-            kind, title.strip() if title and title.strip() else None, visibility or "private", history, model, system_prompt,
-            identity.user_id, [(identity.user_id, "owner"), *((other, "member") for other in others)],
+            kind, title.strip() if title and title.strip() else None, visibility or "private", history, model,
+            system_prompt, identity.user_id, [(identity.user_id, "owner"), *((other, "member") for other in others)],
         )  # fmt: skip
 
     async def create_all(self, identity: Identity, plans: list[NewConversation]) -> list[tuple[Conversation, bool]]:
@@ -138,8 +139,8 @@ class Rooms:
     async def members(self, conversation: str) -> list[Member]:
         return [
             Member(
-                user=member.user, role=member.role, joined_at=member.joined_at, read=member.read, delivered=member.delivered,
-                presence="online" if self._hub.is_online(member.user.id) else "offline",
+                user=member.user, role=member.role, joined_at=member.joined_at, read=member.read,
+                delivered=member.delivered, presence="online" if self._hub.is_online(member.user.id) else "offline",
             )
             for member in await self._conversations.members(conversation)
         ]  # fmt: skip
@@ -168,10 +169,8 @@ class Rooms:
     async def join(self, identity: Identity, conversation: str) -> Conversation:
         """Joining where one is already changes nothing."""
         data = MemberJoined(user=identity.user_id, username=identity.username, role="member")
-        try:
+        with contextlib.suppress(Conflict):
             await self._append(identity, conversation, data, Permission.JOIN)
-        except Conflict:
-            pass
         return await self.get(identity, conversation)
 
     async def leave(self, identity: Identity, conversation: str) -> None:

@@ -157,5 +157,5 @@ event_types: dict[str, type[EventData]] = {
         RunStarted,
         RunSteered,
         RunEnded,
-    )  # fmt: skip
+    )
 }

@@ -1,7 +1,7 @@
 """The frames of the socket interface `chat-studio.v1`, one class each, as they stand on the wire.
 
-A client frame with an `id` gets exactly one `ack`, `subscribed`, `pong` or `error` that carries it. On a socket that is bound
-to one conversation the field `conversation` may be left out; everywhere else it is needed.
+A client frame with an `id` gets exactly one `ack`, `subscribed`, `pong` or `error` that carries it. On a socket that
+is bound to one conversation the field `conversation` may be left out; everywhere else it is needed.
 """
 
 from typing import Annotated, ClassVar
@@ -151,7 +151,7 @@ client_frame_types: dict[str, type[ClientFrame]] = {
         Steer,
         Decide,
         Ping,
-    )  # fmt: skip
+    )
 }
 
 

@@ -31,5 +31,5 @@ def uuid7(unix_ms: int, random: bytes) -> str:
 
 
 def is_id(value: str) -> bool:
-    """Whether `value` has the one spelling in which ids are handed out: a stranger's text never reaches a uuid column."""
+    """Whether `value` is spelt as ids are handed out: a stranger's text never reaches a uuid column."""
     return _UUID.fullmatch(value) is not None

@@ -54,7 +54,9 @@ class Conversations:
         conversation = new_id()
         inserted = await connection.fetchval(
             """
-            INSERT INTO conversations (id, kind, title, visibility, history, model, system_prompt, pair_key, created_by, created_at)
+            INSERT INTO conversations (
+                id, kind, title, visibility, history, model, system_prompt, pair_key, created_by, created_at
+            )
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (pair_key) DO NOTHING RETURNING id
             """,
             conversation, new.kind, new.title, new.visibility, new.history, new.model, new.system_prompt, new.pair_key,
@@ -109,7 +111,8 @@ class Conversations:
         rows = await self._database.fetch(
             """
             SELECT c.id FROM conversations c
-            WHERE c.visibility = 'public' AND c.deleted_at IS NULL AND strpos(lower(coalesce(c.title, '')), lower($2)) > 0
+            WHERE c.visibility = 'public' AND c.deleted_at IS NULL
+              AND strpos(lower(coalesce(c.title, '')), lower($2)) > 0
               AND NOT EXISTS (SELECT FROM memberships m WHERE m.conversation = c.id AND m.user_id = $1)
             ORDER BY lower(c.title), c.id LIMIT $3
             """,
@@ -140,7 +143,8 @@ class Conversations:
         return [
             Member(
                 user=UserSummary(id=row["id"], username=row["username"], role=row["account_role"]),
-                role=row["role"], joined_at=rfc3339(row["joined_at"]), read=row["read_seq"], delivered=row["delivered_seq"],
+                role=row["role"], joined_at=rfc3339(row["joined_at"]), read=row["read_seq"],
+                delivered=row["delivered_seq"],
             )
             for row in rows
         ]  # fmt: skip
@@ -187,7 +191,8 @@ class Conversations:
                 delivered_seq = greatest(m.delivered_seq, least(v.delivered, h.last_seq), least(v.read, h.last_seq)),
                 read_seq = greatest(m.read_seq, least(v.read, h.last_seq)),
                 read_ordinal = CASE WHEN least(v.read, h.last_seq) <= m.read_seq THEN m.read_ordinal ELSE coalesce((
-                    SELECT ordinal FROM messages WHERE conversation = m.conversation AND seq <= v.read ORDER BY seq DESC LIMIT 1
+                    SELECT ordinal FROM messages WHERE conversation = m.conversation AND seq <= v.read
+                    ORDER BY seq DESC LIMIT 1
                 ), 0) END
             FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[]) AS v(conversation, user_id, delivered, read)
             JOIN heads h ON h.conversation = v.conversation
@@ -210,7 +215,8 @@ class Conversations:
         join = "LEFT JOIN" if including_strangers else "JOIN"
         return await self._database.fetch(
             f"""
-            SELECT c.*, h.last_seq, h.epoch, h.updated_at, m.role AS my_role, coalesce(m.read_seq, h.last_seq) AS read_seq,
+            SELECT c.*, h.last_seq, h.epoch, h.updated_at, m.role AS my_role,
+                coalesce(m.read_seq, h.last_seq) AS read_seq,
                 peer.id AS peer_id, peer.username AS peer_name, peer.role AS peer_role,
                 (SELECT count(*) FROM memberships WHERE conversation = c.id) AS member_count,
                 CASE WHEN m.user_id IS NULL OR h.message_count = m.read_ordinal THEN 0 ELSE
@@ -250,5 +256,6 @@ def _conversation(row: Record) -> Conversation:
         id=row["id"], kind=row["kind"], title=row["title"], visibility=row["visibility"], head=row["last_seq"],
         epoch=row["epoch"], created_at=rfc3339(row["created_at"]), updated_at=rfc3339(row["updated_at"]),
         created_by=row["created_by"], role=row["my_role"], member_count=row["member_count"], model=row["model"],
-        system_prompt=row["system_prompt"], history=row["history"], read=row["read_seq"], unread=row["unread"], peer=_peer(row),
+        system_prompt=row["system_prompt"], history=row["history"], read=row["read_seq"], unread=row["unread"],
+        peer=_peer(row),
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """The way to Postgres: pools, and what its failures mean to our callers.
 
-Promises: every wait has a deadline; a database that is away, full or stalled shows as `Unavailable` (retryable) and never
-as a driver's exception. A statement that ran into its deadline may still have been committed: callers repeat with the
-same id, and the log's constraint makes that safe.
+Promises: every wait has a deadline; a database that is away, full or stalled shows as `Unavailable` (retryable) and
+never as a driver's exception. A statement that ran into its deadline may still have been committed: callers repeat
+with the same id, and the log's constraint makes that safe.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -33,7 +33,7 @@ class Database:
         self._log_pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
-        with _translated():
+        with _Translated():
             self._pool = await asyncpg.create_pool(
                 self._dsn,
                 min_size=1,
@@ -57,8 +57,8 @@ class Database:
                     "jit": "off",
                     "synchronous_commit": "on",  # an `ack` is a promise: the operator's default does not decide it
                     "lock_timeout": "2s",
-                    # A batch looks up some dozens of keys in large tables. The planner, which guesses a hundred rows for an
-                    # unnested array, would scan and hash whole tables for them: measured nine times slower.
+                    # A batch looks up some dozens of keys in large tables. The planner, which guesses a hundred rows
+                    # for an unnested array, would scan and hash whole tables for them: measured nine times slower.
                     "enable_hashjoin": "off",
                     "enable_mergejoin": "off",
                     "enable_seqscan": "off",
@@ -74,28 +74,28 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction; an exception rolls back."""
         assert self._pool is not None
-        with _translated():
+        with _Translated():
             async with self._pool.acquire(timeout=POOL_WAIT_S) as connection, connection.transaction():
                 yield connection
 
     @asynccontextmanager
     async def log_transaction(self) -> AsyncIterator[Connection]:
         assert self._log_pool is not None
-        with _translated():
+        with _Translated():
             async with self._log_pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection, connection.transaction():
                 yield connection
 
     async def log_fetch(self, sql: str, *arguments: object) -> list[Record]:
         """One statement of the log, a transaction in itself."""
         assert self._log_pool is not None
-        with _translated():
+        with _Translated():
             async with self._log_pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
                 rows: list[Record] = await connection.fetch(sql, *arguments)
                 return rows
 
     async def fetch(self, sql: str, *arguments: object) -> list[Record]:
         assert self._pool is not None
-        with _translated():
+        with _Translated():
             async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
                 rows: list[Record] = await connection.fetch(sql, *arguments)
                 return rows
@@ -115,14 +115,14 @@ class Database:
     async def execute(self, sql: str, *arguments: object) -> int:
         """The number of rows that the statement touched."""
         assert self._pool is not None
-        with _translated():
+        with _Translated():
             async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
                 status: str = await connection.execute(sql, *arguments)
         return affected(status)
 
     async def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         assert self._pool is not None
-        with _translated():
+        with _Translated():
             async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
                 await connection.executemany(sql, rows)
 
@@ -138,7 +138,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str, format="text")
 
 
-class _translated:
+class _Translated:
     """Driver errors become ours at the border of this package."""
 
     def __enter__(self) -> None:

@@ -68,7 +68,8 @@ def _stored(row: Record) -> Stored:
 # Names are looked up when an event is read; whoever is gone is a former member.
 _SINCE = """
     SELECT e.conversation, e.seq, e.kind, e.at, e.actor_kind, e.actor_id, e.client_id, e.data,
-        CASE e.actor_kind WHEN 'user' THEN coalesce(u.username, 'former member') ELSE e.actor_id END AS name
+        CASE e.actor_kind WHEN 'user' THEN coalesce(u.username, 'former member') WHEN 'system' THEN 'Chat Studio'
+            ELSE e.actor_id END AS name
     FROM (
         SELECT * FROM events WHERE conversation = $1 AND seq > $2 AND seq <= $4 ORDER BY seq LIMIT $3
     ) e

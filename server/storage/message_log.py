@@ -1,15 +1,15 @@
 """The conversation log: every event of every conversation, in order, once.
 
 In:   drafts, from any number of people, for any number of conversations.
-Out:  for each draft the stored event with its `seq` (the first one again, when the same draft came before), or the error
-      that says why not. Drafts of conversations whose row another transaction holds come back as `BUSY`.
-Promises: inside one conversation `seq` is 1, 2, 3 … without holes, and commit order is `seq` order, because `append` holds the
-conversation's row until commit. A bad draft fails alone; its neighbours are stored.
+Out:  for each draft the stored event with its `seq` (the first one again, when the same draft came before), or the
+error that says why not. Drafts of conversations whose row another transaction holds come back as `BUSY`.
+Promises: inside one conversation `seq` is 1, 2, 3 … without holes, and commit order is `seq` order, because `append`
+holds the conversation's row until commit. A bad draft fails alone; its neighbours are stored.
 
-Three steps, in this order for a reason. (1) Lock the heads, in the order of their ids so that two appends cannot wait for each
-other. (2) A second statement, so with a snapshot from after the lock, looks for repeats and for who may do what. (3) Only what
-is new and allowed gets numbers. Deduplicating inside one statement loses neighbours when another worker has just committed
-the same id; `ON CONFLICT` after numbering leaves holes.
+Three steps, in this order for a reason. (1) Lock the heads, in the order of their ids so that two appends cannot wait
+for each other. (2) A second statement, so with a snapshot from after the lock, looks for repeats and for who may do
+what. (3) Only what is new and allowed gets numbers. Deduplicating inside one statement loses neighbours when another
+worker has just committed the same id; `ON CONFLICT` after numbering leaves holes.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,8 +31,9 @@ from server.storage.standings import Standing
 class Draft:
     """An event that wants to happen.
 
-    `client_id` and `body_hash` are there when a client may repeat the draft. `permission` is what the judge will look up; none
-    means the studio itself acts. `target` is the message that is edited, deleted, reacted to, pinned or answered.
+    `client_id` and `body_hash` are there when a client may repeat the draft. `permission` is what the judge will look
+    up; none means the studio itself acts. `target` is the message that is edited, deleted, reacted to, pinned or
+    answered.
     """
 
     conversation: str
@@ -90,7 +91,7 @@ class MessageLog:
             return await self._append(connection, drafts, wait=wait)
 
     async def _append_plain(self, drafts: Sequence[Draft], *, wait: bool) -> list[Outcome]:
-        """Messages that answer to nothing, the bulk of all writing: the same three steps as one call of the database."""
+        """Messages that answer to nothing, the bulk of all writing: the same three steps in one call."""
         at = clock.now()
         data = [encode(draft.data).decode() for draft in drafts]
         messages = [draft.data for draft in drafts if isinstance(draft.data, MessageCreated)]
@@ -326,7 +327,8 @@ _WRITE = """
     WITH event AS (
         INSERT INTO events (conversation, seq, kind, actor_kind, actor_id, client_id, body_hash, data, at)
         SELECT * FROM unnest(
-            $1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::json[], $9::timestamptz[]
+            $1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::json[],
+            $9::timestamptz[]
         )
     ), message AS (
         INSERT INTO messages (

@@ -57,8 +57,8 @@ class Messages:
     async def latest(self, conversation: str) -> str | None:
         """The newest message of a person: what a run without an aim answers."""
         message: str | None = await self._database.fetch_value(
-            "SELECT id FROM messages WHERE conversation = $1 AND deleted_at IS NULL AND actor_kind = 'user' AND NOT people_only "
-            "ORDER BY seq DESC LIMIT 1",
+            "SELECT id FROM messages WHERE conversation = $1 AND deleted_at IS NULL AND actor_kind = 'user' "
+            "AND NOT people_only ORDER BY seq DESC LIMIT 1",
             conversation,
         )
         return message
@@ -95,7 +95,8 @@ def _run(row: Record) -> RunState | None:
 
 _MESSAGE = """
     SELECT m.*, r.status AS run_status, r.error AS run_error,
-        CASE m.actor_kind WHEN 'user' THEN coalesce(u.username, 'former member') ELSE m.actor_id END AS name
+        CASE m.actor_kind WHEN 'user' THEN coalesce(u.username, 'former member') WHEN 'system' THEN 'Chat Studio'
+            ELSE m.actor_id END AS name
     FROM ({source}) m
     LEFT JOIN users u ON m.actor_kind = 'user' AND u.id = CASE WHEN m.actor_kind = 'user' THEN m.actor_id::uuid END
     LEFT JOIN runs r ON r.id = m.run

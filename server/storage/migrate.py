@@ -1,4 +1,5 @@
-"""Run the migrations, then end: the child process of `storage/schema.py`. The database's address comes on standard input.
+"""Run the migrations, then end: the child process of `storage/schema.py`. The database's address comes on standard
+input.
 
 An advisory lock lets one process migrate while others, started at the same moment, wait and find nothing left to do.
 """

@@ -1,8 +1,8 @@
 """The current state, kept in step with the log: what each event does to messages, reactions, members and runs.
 
-Everything here runs inside the log's transaction, under the lock of the conversation's head, so that what is read stays true
-until commit. New messages come in numbers and are written by the log itself, set by set; all other kinds are applied one at a
-time.
+Everything here runs inside the log's transaction, under the lock of the conversation's head, so that what is read
+stays true until commit. New messages come in numbers and are written by the log itself, set by set; all other kinds
+are applied one at a time.
 """
 
 from collections.abc import Sequence
@@ -126,7 +126,8 @@ async def apply(
         case MessageEdited():
             await connection.execute(
                 """
-                UPDATE messages SET text = $3, edited_at = $4, mentions = NULL, text_seqs = array_append(text_seqs, $5::bigint)
+                UPDATE messages SET text = $3, edited_at = $4, mentions = NULL,
+                    text_seqs = array_append(text_seqs, $5::bigint)
                 WHERE conversation = $1 AND id = $2
                 """,
                 conversation, data.id, data.text, at, seq,
@@ -194,7 +195,8 @@ async def _blank(connection: Connection, conversation: str, message: str, at: da
             WHEN 'message.created' THEN '{"mentions": [], "attachments": []}'::jsonb
             WHEN 'run.ended' THEN '{"parts": []}'::jsonb
             ELSE '{}'::jsonb END)::json
-        WHERE conversation = $1 AND seq = ANY($2::bigint[]) AND kind IN ('message.created', 'message.edited', 'run.ended')
+        WHERE conversation = $1 AND seq = ANY($2::bigint[])
+            AND kind IN ('message.created', 'message.edited', 'run.ended')
         """,
         conversation,
         [row["seq"], *(row["text_seqs"] or [])],
@@ -205,11 +207,16 @@ async def _blank(connection: Connection, conversation: str, message: str, at: da
 
 
 async def _join(connection: Connection, conversation: str, data: MemberJoined, seq: int, at: datetime) -> None:
-    """Private rooms show a new member what comes after; public ones, and those that say so, everything. Nothing counts as unread."""
+    """Private rooms show a new member what comes after; public ones, and those that say so, everything. Nothing counts
+    as unread.
+    """
     await connection.execute(
         """
-        INSERT INTO memberships (conversation, user_id, role, joined_at, visible_from, delivered_seq, read_seq, read_ordinal)
-        SELECT c.id, $2, $3, $4, CASE WHEN c.visibility = 'public' OR c.history = 'all' THEN 1 ELSE $5 END, $5, $5, h.message_count
+        INSERT INTO memberships (
+            conversation, user_id, role, joined_at, visible_from, delivered_seq, read_seq, read_ordinal
+        )
+        SELECT c.id, $2, $3, $4,
+            CASE WHEN c.visibility = 'public' OR c.history = 'all' THEN 1 ELSE $5 END, $5, $5, h.message_count
         FROM conversations c JOIN heads h ON h.conversation = c.id WHERE c.id = $1
         """,
         conversation, data.user, data.role, at, seq,
@@ -246,7 +253,8 @@ async def _end_run(connection: Connection, conversation: str, data: RunEnded, se
         data.run, data.status, data.text, at, None if data.error is UNSET else encode(data.error).decode(),
     )  # fmt: skip
     await connection.execute(
-        "UPDATE messages SET text = $3, text_seqs = array_append(text_seqs, $4::bigint) WHERE conversation = $1 AND id = $2",
+        "UPDATE messages SET text = $3, text_seqs = array_append(text_seqs, $4::bigint) "
+        "WHERE conversation = $1 AND id = $2",
         conversation, data.message, data.text, seq,
     )  # fmt: skip
 

@@ -31,7 +31,8 @@ class Runs:
         """Take the lease of a run that nobody carries yet; the token, or None when it is over."""
         token = new_id()
         taken = await self._database.execute(
-            "UPDATE runs SET token = $2, lease_until = now() + make_interval(secs => $3) WHERE id = $1 AND status = 'running'",
+            "UPDATE runs SET token = $2, lease_until = now() + make_interval(secs => $3) "
+            "WHERE id = $1 AND status = 'running'",
             run, token, RUN_LEASE_S,
         )  # fmt: skip
         return token if taken else None
@@ -47,7 +48,8 @@ class Runs:
     async def abandoned(self, limit: int = 100) -> list[Run]:
         """Running, but their lease is over: whoever carried them has died."""
         rows = await self._database.fetch(
-            f"SELECT {_COLUMNS} FROM runs WHERE status = 'running' AND lease_until < now() ORDER BY lease_until LIMIT $1",
+            f"SELECT {_COLUMNS} FROM runs WHERE status = 'running' AND lease_until < now() "
+            "ORDER BY lease_until LIMIT $1",
             limit,
         )
         return [Run(*row) for row in rows]

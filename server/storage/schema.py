@@ -1,7 +1,7 @@
 """The schema's version: checked with one query at each start, brought up to date in a process of its own.
 
-Alembic and SQLAlchemy are needed for seconds and would stay in memory for the life of the server: the migration runs in a
-child, and a start with nothing to migrate imports neither.
+Alembic and SQLAlchemy are needed for seconds and would stay in memory for the life of the server: the migration runs
+in a child, and a start with nothing to migrate imports neither.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+CONNECT_TIMEOUT_S = 10.0  # a name that resolves slowly, a database that has just been started
 MIGRATION_TIMEOUT_S = 3600.0  # a large table may be rewritten; an hour without an end is a fault
 
 
@@ -26,8 +27,8 @@ async def bring_up_to_date(dsn: str) -> None:
         return
     if current is not None and current not in known:
         raise SchemaError(
-            f"the database is at revision {current}, which this version does not know: it was made by a newer Chat Studio. "
-            "Start that version, or restore a backup from before the upgrade."
+            f"the database is at revision {current}, which this version does not know: it was made by a newer "
+            "Chat Studio. Start that version, or restore a backup from before the upgrade."
         )
     await _migrate(dsn)
 
@@ -38,7 +39,10 @@ def revisions() -> list[str]:
 
 
 async def _current_revision(dsn: str) -> str | None:
-    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        raise SchemaError(f"the database cannot be reached: {str(error) or 'it does not answer'}") from None
     try:
         if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
             return None

@@ -51,6 +51,6 @@ class Standings:
                 account_role,
                 visible_from=row["visible_from"] or 1,
                 read=row["read_seq"] or 0,
-            )  # fmt: skip
+            )
             for row in rows
         }

@@ -1,9 +1,11 @@
 """`make bench`: how fast and how small the studio is, beside its peers, in one run on this machine.
 
-In:   `../shared/bench`, the peers and their load client; a C compiler; Linux with two cores. `--help` lists the options.
+In:   `../shared/bench`, the peers and their load client; a C compiler; Linux with two cores. `--help` lists the
+options.
 Out:  a table, ours beside theirs. Exit code 2 where nothing can be measured, with one line that says why.
-Promises: everything is bound to the loopback address, bounded in time and count, and ended by pid, after Ctrl-C too. Ours and a peer
-take turns in short rounds, and ratios are medians of neighbours: machines are noisy, so compare ratios, not figures.
+Promises: everything is bound to the loopback address, bounded in time and count, and ended by pid, after Ctrl-C too.
+Ours and a peer take turns in short rounds, and ratios are medians of neighbours: machines are noisy, so compare
+ratios, not figures.
 """
 
 import argparse

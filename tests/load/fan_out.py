@@ -1,7 +1,7 @@
 """Fan-out: how many members a second of the server's CPU reaches, every message committed first.
 
-With 1 in flight against the bare loop, whose frames are made as long as ours: what durability and framing cost. With 64 in flight
-against socket.io: what one write for many messages gains.
+With 1 in flight against the bare loop, whose frames are made as long as ours: what durability and framing cost. With
+64 in flight against socket.io: what one write for many messages gains.
 """
 
 from contextlib import ExitStack

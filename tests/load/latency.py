@@ -1,7 +1,7 @@
 """Lateness under a steady load: from the moment a message is offered to the moment the last of its members has it.
 
-An open loop: a hundred messages a second are offered whether or not earlier ones have arrived. The bare loop, which stores nothing,
-is measured in turns with us, by the same clock, and like us up to the last member of each message.
+An open loop: a hundred messages a second are offered whether or not earlier ones have arrived. The bare loop, which
+stores nothing, is measured in turns with us, by the same clock, and like us up to the last member of each message.
 """
 
 from tests.load.fan_out import MEMBERS, costs

@@ -2,8 +2,8 @@
 
 In:   a `Load`: how many sockets say hello how, how many of them publish, and how fast.
 Out:  an `Outcome`: what arrived, how late, and what it cost the server and Postgres while it was counted.
-Promises: ours and the peers are measured by the same program. Every change to it is one of `CHANGES`, each anchored to a line of its
-source that must be there exactly once.
+Promises: ours and the peers are measured by the same program. Every change to it is one of `CHANGES`, each anchored
+to a line of its source that must be there exactly once.
 """
 
 import json
@@ -55,6 +55,14 @@ CHANGES: tuple[tuple[str, str], ...] = (
     # The latency to the last member, not to each.
     ("static char scratch[1<<20];", _LAST + "static char scratch[1<<20];"),
     ("if(counting){ total++; record(now()-t);}", "if(counting){ total++; if(!lastof)record(now()-t);} if(lastof)sight(t);"),
+    # Why a socket died.
+    (
+        "if(op==8){c->state=3;",
+        'if(op==8){fprintf(stderr,"conn %d closed: %d %.*s\\n",c->id,n>1?(unsigned char)p[0]<<8|(unsigned char)p[1]:0,'
+        "n>2?(int)n-2:0,p+2); c->state=3;",
+    ),
+    ("if(r<0&&errno==EAGAIN)continue; c->state=3;", 'if(r<0&&errno==EAGAIN)continue; '
+     'fprintf(stderr,"conn %d lost: %s\\n",c->id,r?strerror(errno):"end of stream"); c->state=3;'),
     # Acknowledgements, which carry no text.
     ("char*q=p,*e=p+n; int mine=0;", 'if(counting&&n>14&&!memcmp(p,"{\\"type\\":\\"ack\\"",13))acks++;\n  char*q=p,*e=p+n; int mine=0;'),
     ('memmem(q,e-q,"@T",2)', f'memmem(q,e-q,"{MARK}",2)'),
@@ -70,7 +78,9 @@ CHANGES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`in_flight` messages a publisher (a closed loop), or `rate_per_s` of all (an open one). `publish` and `hello` are templates."""
+    """`in_flight` messages a publisher (a closed loop), or `rate_per_s` of all (an open one). `publish` and `hello`
+    are templates.
+    """
 
     port: int
     path: str

@@ -1,7 +1,8 @@
-"""A room with a million messages: sending there must cost what it costs in an empty one, for the server, Postgres and the sender.
+"""A room with a million messages: sending there must cost what it costs in an empty one, for the server, Postgres and
+the sender.
 
-The past is one message that was really sent, repeated by one statement with ids, times and authors of its own: the tables, their
-indexes and their statistics are what a million sends would have left.
+The past is one message that was really sent, repeated by one statement with ids, times and authors of its own: the
+tables, their indexes and their statistics are what a million sends would have left.
 """
 
 import asyncio
@@ -10,8 +11,9 @@ import time
 import asyncpg
 
 from tests.load.load_client import Load, Outcome
-from tests.load.people import Person, add_room
 from tests.load.peers import PADDING
+from tests.load.people import Person, add_room
+from tests.load.processes import BenchError
 from tests.load.setting import Setting, one_event, send, subscribe
 from tests.load.studio_process import Server
 from tests.load.table import Pairs, Row
@@ -20,7 +22,8 @@ MESSAGES = 1_000_000
 AUTHORS = 100
 TARGET = 1.1
 SECONDS = 1.5
-FILL_TIMEOUT_S = 120.0
+FILL_TIMEOUT_S = 120.0  # a statement
+SEARCHABLE_TIMEOUT_S = 20.0
 
 
 def measure(setting: Setting) -> list[Row]:
@@ -85,41 +88,52 @@ async def fill(dsn: str, room: str, authors: list[Person], count: int) -> None:
     """Repeat the one message of `room` until it is `count` messages long. Nobody may follow the room meanwhile."""
     connection = await asyncpg.connect(dsn, command_timeout=FILL_TIMEOUT_S)
     try:
+        await _until_searchable(connection, room)
         async with connection.transaction():
             await connection.execute("SET LOCAL synchronous_commit = off")
-            first = await connection.fetchrow(
-                "SELECT seq, ordinal, id, client_id FROM messages WHERE conversation = $1", room
-            )
-            assert first is not None
-            arguments = (room, count - 1, [author.id for author in authors])
-            await connection.execute(_FILL_EVENTS, *arguments, first["seq"], str(first["id"]), first["client_id"])
-            await connection.execute(_FILL_MESSAGES, *arguments, first["seq"], first["ordinal"])
-            await connection.execute(
-                "UPDATE heads SET last_seq = last_seq + $2, message_count = message_count + $2 WHERE conversation = $1",
-                room,
-                count - 1,
-            )
-        await connection.execute("VACUUM (ANALYZE) events, messages, heads")
+            for statement in (_FILL_EVENTS, _FILL_MESSAGES, _FILL_WORDS):
+                await connection.execute(statement, room, count - 1, [author.id for author in authors])
+            await connection.execute(_MOVE_HEAD, room, count - 1)
+            await connection.execute(_MOVE_CURSOR, room, count - 1)
+        await connection.execute("VACUUM (ANALYZE) events, messages, message_words, heads, search_cursors")
     finally:
         await connection.close()
 
 
+async def _until_searchable(connection: asyncpg.Connection, room: str) -> None:
+    """What search makes of the message is repeated with it: else the studio would read a million messages meanwhile."""
+    deadline = time.monotonic() + SEARCHABLE_TIMEOUT_S
+    while not await connection.fetchval("SELECT count(*) FROM message_words WHERE conversation = $1", room):
+        if time.monotonic() > deadline:
+            raise BenchError("a message has not become searchable")
+        await asyncio.sleep(0.1)
+
+
 # The id of the n-th message: shaped and sorted like a UUIDv7 of some years ago.
-_ID = "'018bcfe5-' || lpad(to_hex(n / 65536), 4, '0') || '-7000-8000-' || lpad(to_hex(n), 12, '0')"
+_ID = "('018bcfe5-' || lpad(to_hex(n / 65536), 4, '0') || '-7000-8000-' || lpad(to_hex(n), 12, '0'))"
+_AUTHOR = "($3::text[])[1 + n % cardinality($3::text[])]"
+_AT = "m.at - ($2::int - n) * interval '20 seconds'"
+_MESSAGES = "FROM messages m CROSS JOIN generate_series(1, $2::int) n"
 _FILL_EVENTS = f"""
     INSERT INTO events (conversation, seq, kind, actor_kind, actor_id, client_id, body_hash, data, at)
-    SELECT e.conversation, e.seq + n, e.kind, e.actor_kind, ($3::text[])[1 + n % cardinality($3::text[])], {_ID},
-        decode(md5(n::text), 'hex'), replace(replace(e.data::text, $5, {_ID}), $6, {_ID})::json,
-        e.at - ($2 - n) * interval '20 seconds'
-    FROM events e, generate_series(1, $2::int) n
-    WHERE e.conversation = $1 AND e.seq = $4
+    SELECT m.conversation, m.seq + n, e.kind, e.actor_kind, {_AUTHOR}, {_ID}, decode(md5(n::text), 'hex'),
+        replace(replace(e.data::text, m.id::text, {_ID}), m.client_id, {_ID})::json, {_AT}
+    {_MESSAGES} JOIN events e ON e.conversation = m.conversation AND e.seq = m.seq
+    WHERE m.conversation = $1
 """
 _FILL_MESSAGES = f"""
     INSERT INTO messages (
-        conversation, seq, id, ordinal, actor_kind, actor_id, client_id, text, at, reply_to, thread, attachments, mentions, people_only
+        conversation, seq, id, ordinal, actor_kind, actor_id, client_id, text, at, attachments, mentions, people_only
     )
-    SELECT m.conversation, m.seq + n, ({_ID})::uuid, $5::bigint + n, m.actor_kind, ($3::text[])[1 + n % cardinality($3::text[])],
-        {_ID}, m.text, m.at - ($2 - n) * interval '20 seconds', m.reply_to, m.thread, m.attachments, m.mentions, m.people_only
-    FROM messages m, generate_series(1, $2::int) n
-    WHERE m.conversation = $1 AND m.seq = $4
+    SELECT m.conversation, m.seq + n, {_ID}::uuid, m.ordinal + n, m.actor_kind, {_AUTHOR}, {_ID}, m.text, {_AT},
+        m.attachments, m.mentions, m.people_only
+    {_MESSAGES} WHERE m.conversation = $1 AND m.ordinal = 1
 """
+_FILL_WORDS = f"""
+    INSERT INTO message_words (conversation, seq, at, id, model, words)
+    SELECT m.conversation, m.seq + n, {_AT}, {_ID}::uuid, w.model, w.words
+    {_MESSAGES} JOIN message_words w ON w.conversation = m.conversation AND w.seq = m.seq
+    WHERE m.conversation = $1 AND m.ordinal = 1 AND $3::text[] IS NOT NULL
+"""
+_MOVE_HEAD = "UPDATE heads SET last_seq = last_seq + $2, message_count = message_count + $2 WHERE conversation = $1"
+_MOVE_CURSOR = "UPDATE search_cursors SET seq = seq + $2 WHERE conversation = $1"

@@ -1,4 +1,6 @@
-"""Writers who disturb nobody: a hundred rooms with one person each, everybody sending. What remains is the cost of a durable message."""
+"""Writers who disturb nobody: a hundred rooms with one person each, everybody sending. What remains is the cost of a
+durable message.
+"""
 
 import asyncio
 import statistics
@@ -9,8 +11,8 @@ import asyncpg
 
 from tests.load.fan_out import costs
 from tests.load.load_client import Load, Outcome
-from tests.load.people import add_room, write_lines
 from tests.load.peers import PADDING
+from tests.load.people import add_room, write_lines
 from tests.load.processes import BenchError
 from tests.load.setting import Setting, send, subscribe
 from tests.load.studio_process import Server

@@ -1,7 +1,8 @@
 """The peers: minimal rooms on other stacks, which keep nothing. Each says the same to the same load client.
 
-`raw_uvloop` is the bare loop: one write a member, the least that a message can cost. `sio_node` is socket.io on Node, whose packages are
-installed once into the user's cache, outside the project; where they cannot be, that figure says so.
+`raw_uvloop` is the bare loop: one write a member, the least that a message can cost. `sio_node` is socket.io on Node,
+whose packages are installed once into the user's cache, outside the project; where they cannot be, that figure says
+so.
 """
 
 import os

@@ -1,5 +1,5 @@
-"""People and rooms for a benchmark, made quickly but as the studio itself makes them: everybody an account, a grant and a token of
-their own, rooms over HTTP.
+"""People and rooms for a benchmark, made quickly but as the studio itself makes them: everybody an account, a grant
+and a token of their own, rooms over HTTP.
 
 In:   the address of the database, the port of a running studio.
 Out:  people with access tokens, ids of rooms; files of both for the load client.

@@ -1,4 +1,6 @@
-"""Where the server's CPU goes while a load runs: py-spy samples it, and the functions with the largest shares are told."""
+"""Where the server's CPU goes while a load runs: py-spy samples it, and the functions with the largest shares are
+told.
+"""
 
 import subprocess
 import sys

@@ -12,8 +12,8 @@ from websockets.sync.client import connect
 from server.protocol.ids import new_id
 from tests.load.load_client import MARK, STAMP_LENGTH, Load, LoadClient, Outcome
 from tests.load.machine import Cores
-from tests.load.people import Person, add_people, add_room, write_lines
 from tests.load.peers import PADDING, TEXT_LENGTH
+from tests.load.people import Person, add_people, add_room, write_lines
 from tests.load.studio_process import Server, Studio
 
 ANSWER_TIMEOUT_S = 10.0

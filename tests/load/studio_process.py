@@ -1,7 +1,7 @@
 """The studio under load: its Postgres beside the load, the server as anybody starts it on a core of its own.
 
-Promises: the server finds the Postgres that already runs, so that the one is pinned here and the other there; limits are off and
-nothing else is set; both are ended when their blocks are left.
+Promises: the server finds the Postgres that already runs, so that the one is pinned here and the other there; limits
+are off and nothing else is set; both are ended when their blocks are left.
 """
 
 import asyncio

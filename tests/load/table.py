@@ -27,7 +27,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Two series measured in turns: their medians, and the median of the ratios of neighbours, which noise disturbs least."""
+    """Two series measured in turns: their medians, and the median of the ratios of neighbours, which noise disturbs
+    least.
+    """
 
     ours: float
     beside: float

@@ -1,4 +1,6 @@
-"""Messages over HTTP: the same acts as on a socket, with the same answers. `Idempotency-Key` stands in for the frame's `id`."""
+"""Messages over HTTP: the same acts as on a socket, with the same answers. `Idempotency-Key` stands in for the frame's
+`id`.
+"""
 
 import re
 from typing import Annotated
@@ -27,7 +29,7 @@ class SendBody(Body, frozen=True, kw_only=True):
     text: str
     reply_to: str | None = None
     thread: str | None = None
-    attachments: Annotated[list[str], Meta(max_length=20)] = []
+    attachments: Annotated[list[str], Meta(max_length=20)] = []  # noqa: RUF012 - msgspec copies it
     people_only: bool = False
 
 

@@ -45,7 +45,6 @@ async def person(database: Database, name: str) -> Actor:
     return Actor("user", user.id, user.username)
 
 
-
 async def room(database: Database, owner: Actor, *others: tuple[Actor, str], visibility: str = "private") -> str:
     members = [(owner.id, "owner"), *((actor.id, role) for actor, role in others)]
     plan = NewConversation("room", "a room", visibility, "joined", None, None, owner.id, members)
@@ -78,7 +77,11 @@ async def test_a_repeat_gets_the_first_answer_and_another_body_a_conflict(databa
     first = (await log.append([message(conversation, ana, "once", "id-1")]))[0]
     assert isinstance(first, Stored)
     again, other, fresh = await log.append(
-        [message(conversation, ana, "once", "id-1"), message(conversation, ana, "twice", "id-1"), message(conversation, ana, "x", "2")]
+        [
+            message(conversation, ana, "once", "id-1"),
+            message(conversation, ana, "twice", "id-1"),
+            message(conversation, ana, "x", "2"),
+        ]
     )
     assert again == replace(first, repeat=True)
     assert isinstance(other, Conflict)
@@ -117,7 +120,9 @@ async def test_a_refused_draft_fails_alone(database: Database, log: MessageLog) 
     assert seqs(outcomes) == [NotFound, 1, Forbidden, Forbidden, 2]
 
 
-async def test_a_conversation_that_is_held_is_busy_and_its_neighbours_go_on(database: Database, log: MessageLog) -> None:
+async def test_a_conversation_that_is_held_is_busy_and_its_neighbours_go_on(
+    database: Database, log: MessageLog
+) -> None:
     ana = await person(database, "ana")
     held, free = await room(database, ana), await room(database, ana)
     async with database.transaction() as connection:
@@ -169,7 +174,9 @@ async def test_the_general_way_continues_where_the_plain_one_ended(database: Dat
     react = Draft(
         conversation, ana, ReactionAdded(id=target, emoji="👍"), "r", b"r", Permission.REACT, target, "member"
     )
-    edit = Draft(conversation, ana, MessageEdited(id=target, text="better"), "e", b"e", Permission.EDIT, target, "member")
+    edit = Draft(
+        conversation, ana, MessageEdited(id=target, text="better"), "e", b"e", Permission.EDIT, target, "member"
+    )
     delete = Draft(conversation, ana, MessageDeleted(id=target), "d", b"d", Permission.DELETE, target, "member")
     outcomes = await log.append([react, message(conversation, ana, "between"), edit, delete, edit])
     assert seqs(outcomes) == [2, 3, 4, 5, 4]
@@ -180,7 +187,9 @@ async def test_the_general_way_continues_where_the_plain_one_ended(database: Dat
     assert seqs(await log.append([late])) == [NotFound]
 
 
-async def test_a_repeat_of_a_message_that_was_deleted_still_gets_its_first_answer(database: Database, log: MessageLog) -> None:
+async def test_a_repeat_of_a_message_that_was_deleted_still_gets_its_first_answer(
+    database: Database, log: MessageLog
+) -> None:
     ana = await person(database, "ana")
     conversation = await room(database, ana)
     sent = message(conversation, ana, "secret", "m")
@@ -202,7 +211,9 @@ async def test_a_run_ends_once(database: Database, log: MessageLog) -> None:
     run = RunStarted(run=new_id(), message=new_id(), model="demo", reply_to=None)
     end = RunEnded(run=run.run, message=run.message, status="finished", text="done", parts=[], usage=None, cost=None)
     model = Actor("model", "demo", "demo")
-    outcomes = await log.append([Draft(conversation, ana, run), Draft(conversation, model, end), Draft(conversation, model, end)])
+    outcomes = await log.append(
+        [Draft(conversation, ana, run), Draft(conversation, model, end), Draft(conversation, model, end)]
+    )
     assert seqs(outcomes) == [1, 2, Conflict]
 
 

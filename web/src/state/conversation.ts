@@ -170,9 +170,9 @@ function apply(state: ConversationState, event: LogEvent, me: UserId | undefined
   };
   switch (event.kind) {
     case 'message.created':
-      return { ...counted(moved, event, me), typing: withoutKey(moved.typing, event.actor.id) };
+      return { ...counted(moved, event.seq, event.actor.id === me), typing: withoutKey(moved.typing, event.actor.id) };
     case 'run.started':
-      return counted(moved, event, me);
+      return counted(moved, event.seq, false);
     case 'run.ended':
       return { ...moved, streams: withoutKey(moved.streams, event.data.message) };
     case 'member.joined':
@@ -188,9 +188,9 @@ function apply(state: ConversationState, event: LogEvent, me: UserId | undefined
   }
 }
 
-function counted(state: ConversationState, event: LogEvent, me: UserId | undefined): ConversationState {
-  if (event.seq <= state.countedTo || event.actor.id === me) return state;
-  return { ...state, unread: state.unread + 1, countedTo: event.seq };
+function counted(state: ConversationState, seq: Seq, isMine: boolean): ConversationState {
+  if (seq <= state.countedTo || isMine) return state;
+  return { ...state, unread: state.unread + 1, countedTo: seq };
 }
 
 type PeopleEvent = Extract<LogEvent, { kind: 'member.joined' | 'member.left' | 'member.role' }>;

@@ -29,7 +29,8 @@ export function messageFrom(event: LogEvent): Message | null {
         client_id: null,
         seq: event.seq,
         at: event.at,
-        actor: event.actor,
+        // The event's actor is whoever asked; the message is the model's.
+        actor: { kind: 'model', id: event.data.model, name: event.data.model },
         text: '',
         edited_at: null,
         deleted_at: null,

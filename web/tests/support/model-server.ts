@@ -92,7 +92,7 @@ export class ModelServer {
           text: step.text,
         });
       case 'run':
-        return this.append('run.started', model, {
+        return this.append('run.started', this.#person(step.who), {
           run: this.#id('r'),
           message: this.#id('m'),
           model: 'demo',
@@ -186,7 +186,7 @@ export class ModelServer {
         });
       if (kind === 'run.started') {
         const run = { id: String(data.run), model: data.model, status: 'running', reply_to: data.reply_to };
-        table.set(String(data.message), { ...blank(), id: String(data.message), seq, at, actor, run });
+        table.set(String(data.message), { ...blank(), id: String(data.message), seq, at, actor: model, run });
       }
       if (!row) continue;
       const by = (actor as { id: string }).id;

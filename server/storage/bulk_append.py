@@ -1,0 +1,165 @@
+"""Appending a great many messages that were written elsewhere, by people who may never have been here.
+
+In:   chunks of messages, each with the id under which it may come again.
+Out:  how many of a chunk were new.
+Promises: those of the log. The conversation's row is locked while a chunk is written and no longer, `seq` goes on without
+holes, what stands in the log already is not written again, and events and messages are the same as if they had been sent.
+What has been imported counts as read for those who had read everything before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from server.protocol.errors import NotFound
+from server.protocol.ids import new_id
+from server.storage.database import Connection, Database
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """`data` is the JSON of its event; it holds the id, the client id and the text as well."""
+
+    id: str
+    client_id: str
+    body_hash: bytes
+    author: str
+    at: datetime
+    text: str
+    data: str
+
+
+class BulkAppend:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_room(self, title: str, owner: str) -> str | None:
+        """The oldest room of that title which is public, or the owner's."""
+        room: str | None = await self._database.fetch_value(
+            """
+            SELECT c.id FROM conversations c
+            WHERE c.kind = 'room' AND c.title = $1 AND c.deleted_at IS NULL AND (c.visibility = 'public' OR EXISTS (
+                SELECT FROM memberships m WHERE m.conversation = c.id AND m.user_id = $2 AND m.role = 'owner'
+            ))
+            ORDER BY c.created_at, c.id LIMIT 1
+            """,
+            title,
+            owner,
+        )
+        return room
+
+    async def people(self, names: Sequence[Sequence[tuple[str, str]]], at: datetime) -> tuple[list[str], int]:
+        """User ids, one for each list of names (with their keys), and how many of them are new. A name is taken if an
+        import has made it, the last one first, or else made, the first one that is free. Somebody who has an account
+        here is nobody from an import, whatever the name."""
+        found: list[str | None] = [None] * len(names)
+        made = 0
+        for attempt in range(len(names) + 3):  # each attempt but the last two is lost to somebody who takes a name
+            async with self._database.transaction() as connection:
+                held = await self._holders(connection, [key for candidates in names for _, key in candidates])
+                wanted: dict[str, str] = {}
+                for index, candidates in enumerate(names):
+                    imported = [held[key][0] for _, key in candidates if key in held and held[key][1] == "import"]
+                    found[index] = imported[-1] if imported else None
+                    if not imported:
+                        free = next(((name, key) for name, key in candidates if key not in held), None)
+                        if free is None:
+                            raise NotFound(f"no name is left for {candidates[0][0]!r}")
+                        wanted[free[1]] = free[0]
+                if not wanted:
+                    break
+                made += await self._add(connection, wanted, at)
+            assert attempt < len(names) + 2
+        return [user for user in found if user is not None], made
+
+    async def _holders(self, connection: Connection, keys: list[str]) -> dict[str, tuple[str, str]]:
+        rows = await connection.fetch(
+            "SELECT username_key, id, origin FROM users WHERE username_key = ANY($1::text[])", keys
+        )
+        return {row["username_key"]: (row["id"], row["origin"]) for row in rows}
+
+    async def _add(self, connection: Connection, wanted: dict[str, str], at: datetime) -> int:
+        """Users without a password: they cannot sign in."""
+        keys = sorted(wanted)  # two imports must not wait for each other
+        rows = await connection.fetch(
+            """
+            INSERT INTO users (id, username, username_key, role, origin, created_at)
+            SELECT id, username, username_key, 'member', 'import', $4
+            FROM unnest($1::uuid[], $2::text[], $3::text[]) AS v(id, username, username_key)
+            ON CONFLICT (username_key) DO NOTHING RETURNING 1
+            """,
+            [new_id() for _ in keys],
+            [wanted[key] for key in keys],
+            keys,
+            at,
+        )
+        return len(rows)
+
+    async def append(self, conversation: str, chunk: Sequence[Imported], at: datetime) -> int:
+        """One transaction. Two messages of a chunk never have the same author and client id."""
+        async with self._database.log_transaction() as connection:
+            head = await connection.fetchrow(_LOCK, conversation)
+            if head is None:
+                raise NotFound("the room has been deleted")
+            # A statement of its own, so with a snapshot from after the lock.
+            known = await connection.fetch(
+                _KNOWN, conversation, [one.author for one in chunk], [one.client_id for one in chunk]
+            )
+            repeats = {row["n"] - 1 for row in known}
+            fresh = [one for n, one in enumerate(chunk) if n not in repeats]
+            if fresh:
+                await self._write(connection, conversation, fresh, head["last_seq"], head["message_count"], at)
+            return len(fresh)
+
+    async def _write(
+        self, connection: Connection, conversation: str, fresh: list[Imported], seq: int, ordinal: int, at: datetime
+    ) -> None:
+        await connection.execute(
+            _WRITE,
+            conversation,
+            seq,
+            ordinal,
+            [one.id for one in fresh],
+            [one.client_id for one in fresh],
+            [one.body_hash for one in fresh],
+            [one.author for one in fresh],
+            [one.at for one in fresh],
+            [one.text for one in fresh],
+            [one.data for one in fresh],
+            len(fresh),
+            at,
+        )
+
+
+_LOCK = """
+    SELECT h.last_seq, h.message_count FROM heads h JOIN conversations c ON c.id = h.conversation
+    WHERE h.conversation = $1 AND c.deleted_at IS NULL FOR NO KEY UPDATE OF h
+"""
+
+_KNOWN = """
+    SELECT d.n FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS d(actor_id, client_id, n)
+    JOIN events e ON e.conversation = $1 AND e.actor_id = d.actor_id AND e.client_id = d.client_id
+"""
+
+_WRITE = """
+    WITH fresh AS MATERIALIZED (
+        SELECT $2::bigint + n AS seq, $3::bigint + n AS ordinal, v.*
+        FROM unnest(
+            $4::uuid[], $5::text[], $6::bytea[], $7::text[], $8::timestamptz[], $9::text[], $10::json[]
+        ) WITH ORDINALITY AS v(id, client_id, body_hash, actor_id, at, text, data, n)
+    ), event AS (
+        INSERT INTO events (conversation, seq, kind, actor_kind, actor_id, client_id, body_hash, data, at)
+        SELECT $1, seq, 'message.created', 'user', actor_id, client_id, body_hash, data, at FROM fresh
+    ), message AS (
+        INSERT INTO messages (conversation, seq, id, ordinal, actor_kind, actor_id, client_id, text, at)
+        SELECT $1, seq, id, ordinal, 'user', actor_id, client_id, text, at FROM fresh
+    ), member AS (
+        INSERT INTO memberships (conversation, user_id, role, joined_at)
+        SELECT $1, actor_id::uuid, 'member', min(at) FROM fresh GROUP BY actor_id
+        ON CONFLICT DO NOTHING
+    ), reader AS (
+        UPDATE memberships m SET delivered_seq = $2 + $11::bigint, read_seq = $2 + $11, read_ordinal = $3 + $11
+        FROM users u WHERE m.conversation = $1 AND m.read_seq = $2 AND u.id = m.user_id AND u.origin = 'here'
+    )
+    UPDATE heads SET last_seq = $2 + $11, message_count = $3 + $11, updated_at = $12 WHERE conversation = $1
+"""
