@@ -6,6 +6,7 @@ every step has a deadline.
 """
 
 import asyncio
+import errno
 import gc
 import signal
 import socket
@@ -169,9 +170,10 @@ def _listen(settings: Settings) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise StartError(
-            f"CHAT_STUDIO_PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}; another port: --port 8001"
-        ) from None
+        reason = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise StartError(f"CHAT_STUDIO_PORT: {reason}; another port: --port 8001") from None
+        raise StartError(f"CHAT_STUDIO_HOST: {reason}") from None
     listener.setblocking(False)
     return listener
 

@@ -45,7 +45,7 @@ async def template(postgres_dsn: str) -> AsyncIterator[str]:
     await _administer(postgres_dsn, f'CREATE DATABASE "{name}"')
     await bring_up_to_date(dsn_of(postgres_dsn, name))
     yield name
-    await _administer(postgres_dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+    await _drop(postgres_dsn, name)
 
 
 @asynccontextmanager
@@ -54,7 +54,7 @@ async def copy_of(postgres_dsn: str, template: str) -> AsyncIterator[str]:
     name = f"test_{new_id()}"
     await _administer(postgres_dsn, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     yield dsn_of(postgres_dsn, name)
-    await _administer(postgres_dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+    await _drop(postgres_dsn, name)
 
 
 @pytest.fixture
@@ -91,6 +91,11 @@ async def studio(database: Database) -> AsyncIterator[RunningStudio]:
     """A whole studio, served on a free port of the loopback address; rate limits are off."""
     async with run_studio(database, models=[ScriptedModel(pace_s=0.004)]) as running:
         yield running
+
+
+async def _drop(dsn: str, name: str) -> None:
+    """Waits for connections that are closing and sends autovacuum away, which `WITH (FORCE)` may not: it is no role's."""
+    await _administer(dsn, f'DROP DATABASE "{name}"')
 
 
 async def _administer(dsn: str, statement: str) -> None:

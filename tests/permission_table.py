@@ -26,7 +26,7 @@ OVER_HTTP = """
     PUT  * /api/conversations/{conversation}/members/{user:self}:as-owner                yes no  no  no  no
     DELETE * /api/conversations/{conversation}/members/{user:somebody}                   yes yes no  no  no
     DELETE * /api/conversations/{conversation}/members/{user:deputy}                     yes no  no  no  no
-    DELETE * /api/conversations/{conversation}/members/{user:self}                       yes yes yes yes no
+    DELETE * /api/conversations/{conversation}/members/{user:self}                       yes yes yes yes not_found
     GET    /api/conversations/{conversation}/messages                                    yes yes yes yes yes
     POST   /api/conversations/{conversation}/messages                                    yes yes yes no  no
     PATCH  /api/conversations/{conversation}/messages/{message:own}                      yes yes yes no  no

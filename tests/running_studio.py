@@ -139,13 +139,13 @@ class Person:
 
 
 class Socket:
-    """Frames out and in. What was looked past while waiting for something else stays in `seen`."""
+    """Frames out and in: all that came is in `seen`; waiting for one takes it, and leaves the others to be waited for."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.seen: list[Frame] = []
         self.welcome: Frame = {}
-        self._looked_at = 0
+        self._untaken: list[Frame] = []
 
     async def send(self, frame_type: str, **fields: Any) -> str:
         """Send one frame; its id (a new one unless given)."""
@@ -183,20 +183,21 @@ class Socket:
         )
 
     async def wait_for(self, wanted: Callable[[Frame], bool], timeout_s: float = ANSWER_TIMEOUT_S) -> Frame:
-        """The first frame, among those not looked at yet, that fits; what comes before it is looked at."""
+        """Take the first frame that fits; the others stay for whoever waits for them."""
         async with asyncio.timeout(timeout_s):
+            at = 0
             while True:
-                while self._looked_at < len(self.seen):
-                    frame = self.seen[self._looked_at]
-                    self._looked_at += 1
-                    if wanted(frame):
-                        return frame
+                while at < len(self._untaken):
+                    if wanted(self._untaken[at]):
+                        return self._untaken.pop(at)
+                    at += 1
                 await self.receive()
 
     async def receive(self) -> Frame:
         frame = parse(str(await self.connection.recv()))
         assert isinstance(frame, dict)
         self.seen.append(frame)
+        self._untaken.append(frame)
         return frame
 
     async def settle(self) -> None:

@@ -123,20 +123,6 @@ class Connection:
     def last_life(self) -> float:
         return self._socket.last_life
 
-    def deliver(self, feed: Feed, frames: bytes, before: int) -> None:
-        if self.is_full:
-            feed.drop_live(self)
-            self._go_on_later(feed, before)
-            return
-        if self._replies:
-            frames = b"".join((*self._replies, frames))
-            self._replies.clear()
-        self._socket.write(frames)
-
-    def pass_on(self, frames: bytes) -> None:
-        if not self.is_full:
-            self._socket.write(frames)
-
     def end(self, code: int, reason: str) -> None:
         """Close. A socket with a backlog is cut, so that nothing that waits is delivered after this moment."""
         if self.is_closed:
@@ -178,8 +164,9 @@ class Connection:
 
     def start(self, feed: Feed, seq: int) -> None:
         """Deliver everything above `seq`: from the ring at once where it reaches, else from the log."""
-        if not self._go_live(feed, seq):
-            self._go_on_later(feed, seq)
+        if self.is_full or not self._go_live(feed, seq):
+            self._waiting_to_catch_up.append((feed, seq))
+            self._go_on()
 
     def remove(self, conversation: str) -> bool:
         subscription = self.subscriptions.pop(conversation, None)
@@ -223,14 +210,19 @@ class Connection:
             return
         self.is_full = is_full
         metrics.behind.inc(1 if is_full else -1)
-        if not is_full and self._drained is not None:
+        if is_full:
+            for subscription in self.subscriptions.values():
+                seq = subscription.feed.suspend(self)
+                if seq is not None:
+                    self._waiting_to_catch_up.append((subscription.feed, seq))
+        elif self._drained is not None:
             self._drained.set()
+        elif self._waiting_to_catch_up:
+            self._go_on()
 
     def _go_live(self, feed: Feed, seq: int) -> bool:
         """Write what the ring has above `seq` and become live, without an await in between."""
-        if self.is_full or self._waits_for(feed):
-            return False
-        missing = feed.go_live(self, seq)
+        missing = feed.go_live(self, self._socket.write, seq)
         if missing is None:
             return False
         self._flush_replies()
@@ -239,45 +231,35 @@ class Connection:
             self._socket.write(frames)
         return True
 
-    def _waits_for(self, feed: Feed) -> bool:
-        return any(waiting is feed for waiting, _ in self._waiting_to_catch_up)
-
-    def _go_on_later(self, feed: Feed, seq: int) -> None:
-        self._waiting_to_catch_up.append((feed, seq))
+    def _go_on(self) -> None:
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
 
     async def _catch_up(self) -> None:
+        """Feed what was left behind from the log, one conversation after the other, as fast as the socket drains."""
         try:
             while self._waiting_to_catch_up:
-                feed, seq = self._waiting_to_catch_up[0]
-                while self._follows(feed):
-                    await self._until_drained()
-                    if not self._follows(feed):
-                        break
-                    seq, is_live = await self._feed_some(feed, seq)
-                    if is_live:
-                        break
-                self._waiting_to_catch_up.popleft()
+                await self._until_drained()
+                feed, seq = self._waiting_to_catch_up.popleft()
+                if self._follows(feed) and not self._go_live(feed, seq):
+                    seq = await self._feed_some(feed, seq)
+                    self._waiting_to_catch_up.appendleft((feed, seq))
         except ChatError:  # the database is away; the client comes back and resumes
             self.end(1013, "the database cannot be reached")
         except Exception:  # noqa: BLE001 - the edge of a task: reported
             logger.exception("catching up failed")
             self.end(1011, "something broke on our side")
 
-    async def _feed_some(self, feed: Feed, seq: int) -> tuple[int, bool]:
-        missing = feed.go_live(self, seq)
-        if missing is not None:
-            self._flush_replies()
-            self._socket.write(missing + self._hub.live_answers(feed.conversation))
-            return feed.head, True
+    async def _feed_some(self, feed: Feed, seq: int) -> int:
         rows = await self._reader.since(feed.conversation, seq, CATCH_UP_EVENTS, up_to=feed.head)
-        if not rows or not self._follows(feed):
+        if not self._follows(feed):
+            return seq
+        if not rows:
             await asyncio.sleep(0.05)  # the feed heard of an event that this read did not see yet
-            return seq, False
+            return seq
         self._flush_replies()
         self._socket.write(b"".join(prepare_frame(encode(event_of(stored, actor))) for stored, actor in rows))
-        return rows[-1][0].seq, False
+        return rows[-1][0].seq
 
     def _follows(self, feed: Feed) -> bool:
         subscription = self.subscriptions.get(feed.conversation)

@@ -15,6 +15,7 @@ from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 EXTENSION = "chat_studio.socket"
@@ -86,6 +87,7 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
     on_text: Callable[[str], None] | None = None
     on_full: Callable[[bool], None] | None = None
     on_closed: Callable[[], None] | None = None
+    is_taken_over = False
     last_life = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -113,6 +115,18 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._tell_closed()
+
+    def handle_close(self, event: Frame) -> None:
+        self._tell_closed()
+        super().handle_close(event)
+
+    def handle_parser_exception(self) -> None:
+        self._tell_closed()
+        super().handle_parser_exception()
+
+    def _tell_closed(self) -> None:
+        """Once, as soon as the end is certain: nothing may be written behind a close frame."""
         on_closed, self.on_closed = self.on_closed, None
         if on_closed is not None:
             on_closed()
@@ -123,10 +137,10 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
             await self.app(self.scope, self.receive, self.send)
         except ClientDisconnected:
             pass
-        except Exception:  # noqa: BLE001 - the edge of a task: reported
+        except Exception:
             self.logger.exception("the socket endpoint broke")
             self.send_500_response()
-        if self.on_closed is None and self.close_timer is None:
+        if not self.is_taken_over and self.close_timer is None:
             self.transport.close()
 
     def take_over(
@@ -135,7 +149,7 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
         if self.disconnected:
             self.loop.call_soon(on_closed)
             return
-        self.on_text, self.on_full, self.on_closed = on_text, on_full, on_closed
+        self.on_text, self.on_full, self.on_closed, self.is_taken_over = on_text, on_full, on_closed, True
         # The handshake's own things are of no use any more; ten thousand idle sockets would keep them.
         self.scope = self.request = self.response = None  # type: ignore[assignment]
         self._pass_on_queued(on_text)
@@ -168,8 +182,7 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
         self.pause(False)
 
     def write_prepared(self, frames: bytes) -> None:
-        if self.close_sent or self.disconnected or not self.handshake_complete or self.transport.is_closing():
-            return
+        """Whoever calls has been told by `on_closed` before a close begins: there is nothing to check here."""
         try:
             self.transport.write(frames)
         except Exception:  # noqa: BLE001 - the edge of a task: reported
@@ -178,6 +191,7 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
     def close_with(self, code: int, reason: str) -> None:
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
+        self._tell_closed()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))

@@ -27,12 +27,6 @@ class Listener(Protocol):
     @property
     def user_id(self) -> str: ...
 
-    def deliver(self, feed: "Feed", frames: bytes, before: int) -> None:
-        """Write prepared frames. `before` is the listener's seq without them: where to go on if it cannot take them."""
-
-    def pass_on(self, frames: bytes) -> None:
-        """Write prepared frames that may be left out when the listener is slow."""
-
     def remove(self, conversation: str) -> bool:
         """Stop listening; False when it did not listen."""
 
@@ -41,6 +35,7 @@ class Listener(Protocol):
 
 
 Prepare = Callable[[bytes], bytes]
+Write = Callable[[bytes], None]  # prepared frames to one socket; never waits, never raises
 Repair = Callable[["Feed"], Awaitable[None]]
 Effect = Callable[["Feed", EventNotice], None]
 
@@ -56,7 +51,7 @@ class Feed:
         self.conversation = conversation
         self.epoch = epoch
         self.head = head
-        self.live: dict[Listener, None] = {}  # ordered: who came first is served first
+        self.live: dict[Listener, Write] = {}  # ordered: who came first is served first
         self.visitors: set[Listener] = set()  # listen to a public conversation without being a member
         self.names: dict[str, str] | None = None  # keys of the members' names and their ids, once somebody needed them
         self.members_changed = 0  # how often somebody came or went
@@ -89,7 +84,7 @@ class Feed:
             self._repair_timer = asyncio.get_running_loop().call_later(OUT_OF_ORDER_S, self._start_repair)
 
     def pass_on(self, payload: bytes, *, droppable: bool) -> None:
-        """A frame that is in no log. What may be dropped goes only to those who keep up."""
+        """A frame that is in no log, to those who keep up; what may be dropped comes after everything else of a tick."""
         frame = self._prepare(payload)
         (self._passing if droppable else self._pending).append(frame)
         self._plan_flush()
@@ -102,21 +97,21 @@ class Feed:
             return None
         return b"".join(frame for number, frame in self._ring if number > seq)
 
-    def go_live(self, listener: Listener, seq: int) -> bytes | None:
-        """Make a listener that has everything up to `seq` live, and return what it still needs to be written first.
+    def go_live(self, listener: Listener, write: Write, seq: int) -> bytes | None:
+        """Make a listener that has everything up to `seq` live, and return what must be written to it first.
 
-        None: the ring does not reach back to `seq`, read the log and try again. No await may stand between this call
-        and the write, or what comes next would overtake it.
+        None: the ring does not reach back to `seq`, read the log and try again. No await may stand between this call and
+        the write, or what comes next would overtake it.
         """
         self.flush()
         missing = self.since(seq)
         if missing is not None:
-            self.live[listener] = None
+            self.live[listener] = write
         return missing
 
-    def drop_live(self, listener: Listener) -> None:
-        """Deliver nothing for now: the listener reads slowly and will come back with the seq it has."""
-        self.live.pop(listener, None)
+    def suspend(self, listener: Listener) -> int | None:
+        """Deliver nothing for now: the seq up to which the listener has everything, or None when it was not live."""
+        return None if self.live.pop(listener, None) is None else self._pending_from
 
     def drop(self, listener: Listener) -> None:
         self.live.pop(listener, None)
@@ -133,19 +128,14 @@ class Feed:
         self._ring_bytes = 0
 
     def flush(self) -> None:
-        """Write what is pending, once for all events of this tick."""
+        """Write what is pending: one join, then the same bytes to everybody."""
         self._flush_planned = False
-        pending, passing = self._pending, self._passing
-        if pending:
-            frames = pending[0] if len(pending) == 1 else b"".join(pending)
-            before, self._pending, self._pending_from = self._pending_from, [], self.head
-            for listener in tuple(self.live):
-                listener.deliver(self, frames, before)
-        if passing:
-            self._passing = []
-            frames = b"".join(passing)
-            for listener in tuple(self.live):
-                listener.pass_on(frames)
+        if not (self._pending or self._passing):
+            return
+        frames = b"".join((*self._pending, *self._passing))
+        self._pending, self._passing, self._pending_from = [], [], self.head
+        for write in tuple(self.live.values()):  # a copy: a socket that is full now suspends itself in mid-loop
+            write(frames)
 
     def close(self) -> None:
         if self._repair_timer is not None:

@@ -1,16 +1,17 @@
 """What stands in a raw IRC log: who said what, at what minute.
 
-In:   a file of lines such as `[08:36] <nick> text` and `[08:36]  * nick does something`, one day each, the day in its name.
+In:   a file of one day, named by it, of lines such as `[08:36] <nick> text` and `[08:36]  * nick does something`.
 Out:  its messages; every other line (joins, parts, changes of names, notices) is none.
-Promises: texts are kept byte for byte, but what is no UTF-8 becomes U+FFFD, and NUL, which no database keeps, goes. An act
-`* nick waves` becomes the message `/me waves`, as it was typed. All lines of a file belong to its day, in the order of the
-file: a log that runs past midnight does not say so. Memory does not grow with the file.
+Promises: texts are kept byte for byte, but what is no UTF-8 becomes U+FFFD, and NUL, which no database keeps, goes. An
+act `* nick waves` becomes the message `/me waves`, as it was typed. All lines of a file belong to its day, in the order
+of the file: a log that runs past midnight does not say so. Memory does not grow with the file.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -87,8 +88,13 @@ def usernames_of(nick: str) -> tuple[str, ...]:
 
 
 def _possible_part(nick: str) -> str:
-    part = "".join(character if _is_possible("x" + character) else "_" for character in nick)[: MAX_LENGTH - 7]
+    part = "".join(character if _may_stand_in_a_name(character) else "_" for character in nick)[: MAX_LENGTH - 7]
     return part if _is_possible(f"{part}-") else "irc"
+
+
+@cache
+def _may_stand_in_a_name(character: str) -> bool:
+    return _is_possible(f"x{character}")
 
 
 def _is_possible(name: str) -> bool:

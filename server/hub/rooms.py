@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from server.hub.hub import Hub
 from server.hub.identity import Identity
 from server.hub.message_queue import MessageQueue
-from server.hub.permissions import Permission, refusal
+from server.hub.permissions import Permission, refusal, studio_refusal
 from server.protocol import clock
 from server.protocol.errors import BadFrame, ChatError, Conflict, NotFound
 from server.protocol.events import (
@@ -111,9 +111,15 @@ class Rooms:
         return made[0][0]
 
     async def private_chat_with(self, identity: Identity, user: str) -> str:
-        """The conversation with `user`, opened if new."""
+        """The conversation with `user`, opened if new; guests open none."""
         if not is_id(user) or user == identity.user_id:
             raise NotFound("there is no such person")
+        refused = studio_refusal(Permission.STUDIO_MEMBER, identity.account_role)
+        if refused is not None:
+            existing = await self._conversations.private_chat(identity.user_id, user)
+            if existing is None:
+                raise refused
+            return existing
         conversation, _ = await self.create(identity, kind="private", members=[user])
         return conversation.id
 

@@ -1,6 +1,6 @@
 """The studio: every part of the hub in one place, as the gateway sees it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from server.hub.accounts import Accounts
 from server.hub.assistant import Assistant
@@ -32,11 +32,14 @@ class Studio:
     is_draining: bool = field(default=False)
 
     async def check(self, identity: Identity, permission: Permission, conversation: str) -> Standing:
-        """The caller's standing in a conversation, or the reason why `permission` is not theirs."""
+        """The caller's standing in a conversation, or the reason why `permission` is not theirs.
+
+        Whose message an act points at is not known here: that the log judges, with the row at hand.
+        """
         standing = await self.standings.of(identity.user_id, identity.account_role, conversation)
         if standing is None:
             raise NotFound("there is no such conversation")
-        error = refusal(permission, standing)
+        error = refusal(permission, replace(standing, is_own=True))
         if error is not None:
             raise error
         return standing

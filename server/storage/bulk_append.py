@@ -2,18 +2,22 @@
 
 In:   chunks of messages, each with the id under which it may come again.
 Out:  how many of a chunk were new.
-Promises: those of the log. The conversation's row is locked while a chunk is written and no longer, `seq` goes on without
-holes, what stands in the log already is not written again, and events and messages are the same as if they had been sent.
-What has been imported counts as read for those who had read everything before.
+Promises: those of the log. The conversation's row is locked while a chunk is written and no longer, `seq` goes on
+without holes, what stands in the log already is not written again, and events and messages are the same as if they had
+been sent. What has been imported counts as read for those who had read everything before.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from server.protocol.errors import NotFound
+from server.protocol.errors import Conflict, NotFound, Overloaded
 from server.protocol.ids import new_id
 from server.storage.database import Connection, Database
+
+ADVISORY_CLASS = 0x696D706F7274  # "import": keeps these locks apart from others
+MAX_TRIES = 5  # to find or make people: one is lost only when somebody else takes one of the names in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,16 @@ class Imported:
     at: datetime
     text: str
     data: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    user: str
+    origin: str
+
+
+Candidates = Sequence[tuple[str, str]]  # names that somebody may go by, with their keys, the best one first
+Holders = dict[str, _Holder]  # by key
 
 
 class BulkAppend:
@@ -48,39 +62,36 @@ class BulkAppend:
         )
         return room
 
-    async def people(self, names: Sequence[Sequence[tuple[str, str]]], at: datetime) -> tuple[list[str], int]:
-        """User ids, one for each list of names (with their keys), and how many of them are new. A name is taken if an
-        import has made it, the last one first, or else made, the first one that is free. Somebody who has an account
-        here is nobody from an import, whatever the name."""
-        found: list[str | None] = [None] * len(names)
+    @asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator[None]:
+        """One import at a time goes through here for each name."""
+        async with self._database.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", name, ADVISORY_CLASS)
+            yield
+
+    async def people(self, names: Sequence[Candidates], at: datetime) -> tuple[list[str], int]:
+        """User ids, one for each list of names, and how many of them are new. Somebody who has an account here is
+        nobody from an import, whatever the name."""
         made = 0
-        for attempt in range(len(names) + 3):  # each attempt but the last two is lost to somebody who takes a name
+        for _ in range(MAX_TRIES):
             async with self._database.transaction() as connection:
                 held = await self._holders(connection, [key for candidates in names for _, key in candidates])
-                wanted: dict[str, str] = {}
-                for index, candidates in enumerate(names):
-                    imported = [held[key][0] for _, key in candidates if key in held and held[key][1] == "import"]
-                    found[index] = imported[-1] if imported else None
-                    if not imported:
-                        free = next(((name, key) for name, key in candidates if key not in held), None)
-                        if free is None:
-                            raise NotFound(f"no name is left for {candidates[0][0]!r}")
-                        wanted[free[1]] = free[0]
-                if not wanted:
-                    break
-                made += await self._add(connection, wanted, at)
-            assert attempt < len(names) + 2
-        return [user for user in found if user is not None], made
+                found = [_import_among(candidates, held) for candidates in names]
+                missing = [candidates for candidates, user in zip(names, found, strict=True) if user is None]
+                if not missing:
+                    return [user for user in found if user is not None], made
+                made += await self._add(connection, dict(_first_free(candidates, held) for candidates in missing), at)
+        raise Overloaded("the names of these people are being taken by somebody else, please try again")
 
-    async def _holders(self, connection: Connection, keys: list[str]) -> dict[str, tuple[str, str]]:
+    async def _holders(self, connection: Connection, keys: list[str]) -> Holders:
         rows = await connection.fetch(
             "SELECT username_key, id, origin FROM users WHERE username_key = ANY($1::text[])", keys
         )
-        return {row["username_key"]: (row["id"], row["origin"]) for row in rows}
+        return {row["username_key"]: _Holder(row["id"], row["origin"]) for row in rows}
 
-    async def _add(self, connection: Connection, wanted: dict[str, str], at: datetime) -> int:
+    async def _add(self, connection: Connection, name_of: dict[str, str], at: datetime) -> int:
         """Users without a password: they cannot sign in."""
-        keys = sorted(wanted)  # two imports must not wait for each other
+        keys = sorted(name_of)  # two imports must not wait for each other
         rows = await connection.fetch(
             """
             INSERT INTO users (id, username, username_key, role, origin, created_at)
@@ -89,7 +100,7 @@ class BulkAppend:
             ON CONFLICT (username_key) DO NOTHING RETURNING 1
             """,
             [new_id() for _ in keys],
-            [wanted[key] for key in keys],
+            [name_of[key] for key in keys],
             keys,
             at,
         )
@@ -131,14 +142,31 @@ class BulkAppend:
         )
 
 
+def _import_among(candidates: Candidates, held: Holders) -> str | None:
+    """The last one first: whoever once had to be given another name keeps it."""
+    imported = [held[key].user for _, key in candidates if key in held and held[key].origin == "import"]
+    return imported[-1] if imported else None
+
+
+def _first_free(candidates: Candidates, held: Holders) -> tuple[str, str]:
+    """(key, name)"""
+    free = next(((key, name) for name, key in candidates if key not in held), None)
+    if free is None:
+        raise Conflict(f"every name that {candidates[0][0]!r} may have belongs to somebody with an account")
+    return free
+
+
 _LOCK = """
     SELECT h.last_seq, h.message_count FROM heads h JOIN conversations c ON c.id = h.conversation
     WHERE h.conversation = $1 AND c.deleted_at IS NULL FOR NO KEY UPDATE OF h
 """
 
+# The limit keeps the planner from reading the whole room for each of them, which it does while it has no statistics.
 _KNOWN = """
     SELECT d.n FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS d(actor_id, client_id, n)
-    JOIN events e ON e.conversation = $1 AND e.actor_id = d.actor_id AND e.client_id = d.client_id
+    CROSS JOIN LATERAL (
+        SELECT FROM events e WHERE e.conversation = $1 AND e.actor_id = d.actor_id AND e.client_id = d.client_id LIMIT 1
+    ) known
 """
 
 _WRITE = """

@@ -77,6 +77,14 @@ class Conversations:
         )  # fmt: skip
         return conversation, True
 
+    async def private_chat(self, one: str, other: str) -> str | None:
+        """The private chat of two people, where there is one."""
+        pair_key = ":".join(sorted((one, other)))
+        found: str | None = await self._database.fetch_value(
+            "SELECT id FROM conversations WHERE pair_key = $1 AND deleted_at IS NULL", pair_key
+        )
+        return found
+
     async def summaries(self, user: str, only: list[str] | None = None) -> list[ConversationSummary]:
         """The conversations of `user`, newest activity first."""
         return [_summary(row) for row in await self._rows(user, only=only)]

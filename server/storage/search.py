@@ -80,7 +80,7 @@ class SearchIndex:
 
     async def may_see(self, viewer: Viewer, conversation: str) -> bool:
         seen: bool = await self._database.fetch_value(
-            f"SELECT EXISTS (SELECT FROM ({_VISIBLE}) v WHERE v.id = $3)",  # noqa: S608
+            f"SELECT EXISTS (SELECT FROM ({_VISIBLE}) v WHERE v.id = $3)",
             viewer.user,
             viewer.sees_public,
             conversation,
@@ -108,7 +108,7 @@ class SearchIndex:
             rows = await self._database.fetch(_LAGGING + " LIMIT $1", MAX_LAGGING)
         else:
             rows = await self._database.fetch(
-                f"{_LAGGING} AND h.conversation IN (SELECT id FROM ({_VISIBLE}) v) LIMIT $3",  # noqa: S608
+                f"{_LAGGING} AND h.conversation IN (SELECT id FROM ({_VISIBLE}) v) LIMIT $3",
                 viewer.user,
                 viewer.sees_public,
                 MAX_LAGGING,
@@ -219,7 +219,7 @@ _HITS = f"""
       AND ($6::timestamptz IS NULL OR w.at >= $6) AND ($7::timestamptz IS NULL OR w.at < $7)
       AND ($8::timestamptz IS NULL OR (w.at, w.id) < ($8, $9::uuid))
     ORDER BY w.at DESC, w.id DESC LIMIT $10
-"""  # noqa: S608
+"""
 
 _TITLED = f"""
     SELECT v.id FROM ({_VISIBLE}) v
@@ -229,4 +229,4 @@ _TITLED = f"""
     ) peer ON true
     WHERE search_words(coalesce(v.title, peer.username, '')) @@ $3::text::tsquery
     ORDER BY lower(coalesce(v.title, peer.username)), v.id LIMIT $4
-"""  # noqa: S608
+"""

@@ -52,7 +52,7 @@ class Users:
     async def get(self, user_id: str) -> User | None:
         if not is_id(user_id):
             return None
-        row = await self._database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE id = $1", user_id)  # noqa: S608
+        row = await self._database.fetch_one(f"SELECT {COLUMNS} FROM users WHERE id = $1", user_id)
         return None if row is None else _user(row)
 
     async def login_of(self, key: str) -> Login | None:
@@ -73,7 +73,7 @@ class Users:
             f"""
             INSERT INTO users (id, username, username_key, email, role, password_hash, created_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (username_key) DO NOTHING RETURNING {COLUMNS}
-            """,  # noqa: S608
+            """,
             new_id(),
             new.username,
             new.key,
@@ -106,7 +106,7 @@ class Users:
         row = await self._database.fetch_one(
             f"""
             SELECT {COLUMNS} FROM users WHERE role = 'admin' AND disabled_at IS NULL ORDER BY created_at, id LIMIT 1
-            """  # noqa: S608
+            """
         )
         return None if row is None else _user(row)
 
@@ -124,7 +124,7 @@ class Users:
         """The user, unchanged until the transaction ends."""
         if not is_id(user_id):
             return None
-        sql = f"SELECT {COLUMNS} FROM users WHERE id = $1 FOR NO KEY UPDATE"  # noqa: S608
+        sql = f"SELECT {COLUMNS} FROM users WHERE id = $1 FOR NO KEY UPDATE"
         row = await connection.fetchrow(sql, user_id)
         return None if row is None else _user(row)
 
@@ -134,7 +134,7 @@ class Users:
             f"""
             SELECT {COLUMNS} FROM users
             WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL FOR SHARE
-            """,  # noqa: S608
+            """,
             login.user_id,
             login.password_hash,
         )
@@ -176,7 +176,7 @@ class Users:
             SELECT {COLUMNS} FROM users
             WHERE origin = 'here' AND disabled_at IS NULL AND strpos(username_key, $1) > 0
             ORDER BY strpos(username_key, $1), username_key LIMIT $2
-            """,  # noqa: S608
+            """,
             prefix_key,
             limit,
         )
@@ -196,7 +196,7 @@ class Users:
                 )
             )
             ORDER BY strpos(username_key, $2), username_key LIMIT $3
-            """,  # noqa: S608
+            """,
             guest,
             prefix_key,
             limit,
@@ -208,7 +208,7 @@ class Users:
         rows = await self._database.fetch(
             f"""
             SELECT {COLUMNS} FROM users WHERE strpos(username_key, $1) > 0 ORDER BY username_key OFFSET $2 LIMIT $3
-            """,  # noqa: S608
+            """,
             part_of_key,
             offset,
             limit,

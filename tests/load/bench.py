@@ -40,7 +40,8 @@ QUIET_LOAD = 0.5  # above it somebody else uses the machine
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         return run(options)
     except BenchError as error:
@@ -62,7 +63,6 @@ def run(options: argparse.Namespace) -> int:
         raise BenchError("NOTHING WAS MEASURED: the load client and the clocks it reads are Linux's")
     raise_open_files()
     with ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         work_dir = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-studio-bench-", ignore_cleanup_errors=True))
         )
@@ -70,7 +70,6 @@ def run(options: argparse.Namespace) -> int:
         cores = take_cores()
         program = build(source, work_dir)
         running_studio = stack.enter_context(studio(work_dir / "data", work_dir / "studio.log"))
-        stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # what follows ends things, and is short
         client = LoadClient(program, cores.others, work_dir / "client.log", running_studio.postmaster)
         profile = Profiler(client, work_dir)
         setting = Setting(
@@ -130,6 +129,9 @@ def _parts(text: str) -> list[str]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Once: what follows ends everything that was started, has deadlines, and must not be interrupted in its turn."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

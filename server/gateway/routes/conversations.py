@@ -131,6 +131,7 @@ async def delete_batch(call: Call, body: ConversationIds) -> DeletedIds:
 
 @routes.get("/api/conversations/{conversation}", permission=Permission.READ)
 async def get(call: Call) -> Conversation:
+    """One conversation, as I see it."""
     return await call.studio.rooms.get(call.identity, call.path("conversation"))
 
 
@@ -147,21 +148,25 @@ async def change(call: Call, body: ConversationChange) -> Conversation:
 
 @routes.delete("/api/conversations/{conversation}", permission=Permission.DELETE_CONVERSATION)
 async def delete(call: Call) -> None:
+    """Delete it, for everybody."""
     await call.studio.rooms.delete(call.identity, call.path("conversation"))
 
 
 @routes.post("/api/conversations/{conversation}/join", permission=Permission.JOIN)
 async def join(call: Call) -> Conversation:
+    """Become a member of a public room. Being one already changes nothing."""
     return await call.studio.rooms.join(call.identity, call.path("conversation"))
 
 
 @routes.post("/api/conversations/{conversation}/leave", permission=Permission.LEAVE)
 async def leave(call: Call) -> None:
+    """Leave it. The last owner makes somebody else owner first."""
     await call.studio.rooms.leave(call.identity, call.path("conversation"))
 
 
 @routes.get("/api/conversations/{conversation}/members", permission=Permission.READ)
 async def members(call: Call) -> MemberList:
+    """Who is in it."""
     return MemberList(members=await call.studio.rooms.members(call.path("conversation")))
 
 

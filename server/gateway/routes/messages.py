@@ -64,7 +64,7 @@ async def page(call: Call, query: PageQuery) -> MessagePage:
 
 @routes.post("/api/conversations/{conversation}/messages", permission=Permission.SEND, status=201)
 async def send(call: Call, body: SendBody) -> Answer[Sent]:
-    """201 the first time, 200 when the same id comes again."""
+    """Send a message. 201 the first time, 200 when the same id comes again."""
     frame = Send(
         id=body.id, text=body.text, reply_to=body.reply_to, thread=body.thread, attachments=body.attachments,
         people_only=body.people_only,
@@ -76,32 +76,37 @@ async def send(call: Call, body: SendBody) -> Answer[Sent]:
 
 @routes.patch("/api/conversations/{conversation}/messages/{message}", permission=Permission.EDIT)
 async def edit(call: Call, body: TextBody) -> Done:
+    """Change the text of one's own."""
     return _done(await _append(call, Edit(id=idempotency_key(call), message=call.path("message"), text=body.text)))
 
 
-@routes.delete("/api/conversations/{conversation}/messages/{message}", permission=Permission.READ)
+@routes.delete("/api/conversations/{conversation}/messages/{message}", permission=Permission.DELETE)
 async def delete(call: Call) -> Done:
-    """One's own, or anybody's for a moderator: judged with the message at hand."""
+    """Delete one's own, or anybody's as a moderator."""
     return _done(await _append(call, Delete(id=idempotency_key(call), message=call.path("message"))))
 
 
 @routes.put("/api/conversations/{conversation}/messages/{message}/reactions/{emoji}", permission=Permission.REACT)
 async def react(call: Call) -> Done:
+    """Add my reaction."""
     return await _react(call, on=True)
 
 
 @routes.delete("/api/conversations/{conversation}/messages/{message}/reactions/{emoji}", permission=Permission.REACT)
 async def unreact(call: Call) -> Done:
+    """Take my reaction away."""
     return await _react(call, on=False)
 
 
 @routes.put("/api/conversations/{conversation}/messages/{message}/pin", permission=Permission.PIN)
 async def pin(call: Call) -> Done:
+    """Pin a message."""
     return _done(await _append(call, Pin(id=idempotency_key(call), message=call.path("message"), on=True)))
 
 
 @routes.delete("/api/conversations/{conversation}/messages/{message}/pin", permission=Permission.PIN)
 async def unpin(call: Call) -> Done:
+    """Unpin a message."""
     return _done(await _append(call, Pin(id=idempotency_key(call), message=call.path("message"), on=False)))
 
 

@@ -238,7 +238,7 @@ def _run(command: list[str], account: Account | None, places: list[Path], output
 
 async def _until(condition: Callable[[], bool], *, deadline_s: float = float("inf")) -> None:
     waited_until = time.monotonic() + deadline_s
-    while not condition() and time.monotonic() < waited_until:  # noqa: ASYNC110 -- a process must be asked
+    while not condition() and time.monotonic() < waited_until:
         await asyncio.sleep(POLL_S)
 
 

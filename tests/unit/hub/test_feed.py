@@ -7,18 +7,19 @@ from server.hub.feed import RING_EVENTS, Effect, Feed
 
 
 class Reader:
-    def __init__(self, user_id: str = "u") -> None:
-        self.user_id = user_id
+    """Writes down what it gets; `full_after` writes it suspends itself, as a socket does."""
+
+    def __init__(self, feed: Feed | None = None, full_after: int | None = None) -> None:
+        self.user_id = "u"
         self.got: list[bytes] = []
-        self.passed: list[bytes] = []
-        self.befores: list[int] = []
+        self.feed = feed
+        self.full_after = full_after
+        self.suspended_at: int | None = None
 
-    def deliver(self, feed: Feed, frames: bytes, before: int) -> None:
+    def write(self, frames: bytes) -> None:
         self.got.append(frames)
-        self.befores.append(before)
-
-    def pass_on(self, frames: bytes) -> None:
-        self.passed.append(frames)
+        if self.feed is not None and len(self.got) == self.full_after:
+            self.suspended_at = self.feed.suspend(self)
 
     def remove(self, conversation: str) -> bool:
         return True
@@ -45,19 +46,18 @@ async def tick() -> None:
 
 async def test_all_events_of_a_tick_are_one_write_and_the_same_bytes() -> None:
     feed, ana, ben = make(), Reader(), Reader()
-    feed.go_live(ana, 0)
-    feed.go_live(ben, 0)
+    feed.go_live(ana, ana.write, 0)
+    feed.go_live(ben, ben.write, 0)
     feed.push([event(1), event(2)])
     feed.push([event(3)])
     await tick()
     assert ana.got == [b"<1><2><3>"]
     assert ben.got[0] is ana.got[0]
-    assert ana.befores == [0]
 
 
 async def test_an_event_that_comes_too_early_waits_for_the_one_before() -> None:
     feed, ana = make(), Reader()
-    feed.go_live(ana, 0)
+    feed.go_live(ana, ana.write, 0)
     feed.push([event(2), event(3)])
     await tick()
     assert ana.got == []
@@ -69,7 +69,7 @@ async def test_an_event_that_comes_too_early_waits_for_the_one_before() -> None:
 
 async def test_what_is_known_already_is_ignored() -> None:
     feed, ana = make(), Reader()
-    feed.go_live(ana, 0)
+    feed.go_live(ana, ana.write, 0)
     feed.push([event(1), event(1), event(2)])
     feed.push([event(1), event(2)])
     await tick()
@@ -86,7 +86,7 @@ async def test_a_hole_is_read_from_the_log_once() -> None:
         feed.push([entry for entry in log if entry.seq > feed.head])
 
     feed, ana = Feed("c", "e", 0, prepare=lambda payload: payload, repair=repair, effects={}), Reader()
-    feed.go_live(ana, 0)
+    feed.go_live(ana, ana.write, 0)
     feed.push([event(4)])
     feed.push([event(5)])
     await asyncio.sleep(0.1)
@@ -96,7 +96,7 @@ async def test_a_hole_is_read_from_the_log_once() -> None:
 
 async def test_two_workers_publishing_out_of_order_cost_no_read() -> None:
     feed, ana = make(log=[]), Reader()
-    feed.go_live(ana, 0)
+    feed.go_live(ana, ana.write, 0)
     feed.push([event(2)])
     await asyncio.sleep(0.005)
     feed.push([event(1)])
@@ -107,7 +107,7 @@ async def test_two_workers_publishing_out_of_order_cost_no_read() -> None:
 async def test_going_live_gives_what_the_ring_holds_and_nothing_twice() -> None:
     feed, ana = make(), Reader()
     feed.push([event(n) for n in range(1, 6)])  # still pending: the tick has not ended
-    assert feed.go_live(ana, 2) == b"<3><4><5>"
+    assert feed.go_live(ana, ana.write, 2) == b"<3><4><5>"
     await tick()
     assert ana.got == []
     feed.push([event(6)])
@@ -119,9 +119,9 @@ async def test_a_ring_that_does_not_reach_back_says_so() -> None:
     feed, ana = make(), Reader()
     feed.push([event(n) for n in range(1, RING_EVENTS + 11)])
     await tick()
-    assert feed.go_live(ana, 5) is None
+    assert feed.go_live(ana, ana.write, 5) is None
     assert ana not in feed.live
-    assert feed.go_live(ana, 10) is not None
+    assert feed.go_live(ana, ana.write, 10) is not None
 
 
 async def test_forgotten_texts_are_not_in_the_ring() -> None:
@@ -134,24 +134,49 @@ async def test_forgotten_texts_are_not_in_the_ring() -> None:
 
 
 async def test_an_effect_comes_after_its_own_event_and_before_the_next() -> None:
-    ana, ben = Reader("ana"), Reader("ben")
+    ana, ben = Reader(), Reader()
 
     def expel(feed: Feed, notice: EventNotice) -> None:
         feed.drop(ben)
 
     feed = make(effects={"member.left": expel})
-    feed.go_live(ana, 0)
-    feed.go_live(ben, 0)
+    feed.go_live(ana, ana.write, 0)
+    feed.go_live(ben, ben.write, 0)
     feed.push([event(1), event(2, "member.left"), event(3)])
     await tick()
     assert b"".join(ben.got) == b"<1><2>"
     assert b"".join(ana.got) == b"<1><2><3>"
 
 
-async def test_what_may_be_dropped_has_a_lane_of_its_own() -> None:
+async def test_passing_frames_come_behind_the_events_of_their_tick() -> None:
     feed, ana = make(), Reader()
-    feed.go_live(ana, 0)
+    feed.go_live(ana, ana.write, 0)
     feed.pass_on(b"typing", droppable=True)
-    feed.pass_on(b"delta", droppable=False)
+    feed.push([event(1)])
     await tick()
-    assert (ana.got, ana.passed) == ([b"delta"], [b"typing"])
+    assert ana.got == [b"<1>typing"]
+
+
+async def test_a_full_listener_is_suspended_with_the_seq_it_has_and_the_others_go_on() -> None:
+    feed, ana = make(), Reader()
+    slow = Reader(feed, full_after=2)
+    feed.go_live(slow, slow.write, 0)
+    feed.go_live(ana, ana.write, 0)
+    for seq in (1, 2, 3):
+        feed.push([event(seq)])
+        await tick()
+    assert slow.got == [b"<1>", b"<2>"]
+    assert slow.suspended_at == 2
+    assert ana.got == [b"<1>", b"<2>", b"<3>"]
+    assert feed.go_live(slow, slow.write, slow.suspended_at) == b"<3>"
+
+
+async def test_a_listener_suspended_between_ticks_lacks_what_was_pending() -> None:
+    feed, ana = make(), Reader()
+    feed.go_live(ana, ana.write, 0)
+    feed.push([event(1)])
+    await tick()
+    feed.push([event(2)])
+    assert feed.suspend(ana) == 1
+    await tick()
+    assert ana.got == [b"<1>"]

@@ -12,6 +12,12 @@ export function clockTime(at: string): string {
   return time.format(new Date(at));
 }
 
+/** Without "AM" and "PM", for the narrow margin beside a message whose group tells them. */
+export function shortTime(at: string): string {
+  const parts = time.formatToParts(new Date(at)).filter(({ type }) => type !== 'dayPeriod');
+  return parts.map(({ value }) => value).join('').trim();
+}
+
 export function fullTime(at: string): string {
   return full.format(new Date(at));
 }
