@@ -94,7 +94,7 @@ async def studio(database: Database) -> AsyncIterator[RunningStudio]:
 
 
 async def _drop(dsn: str, name: str) -> None:
-    """Waits for connections that are closing and sends autovacuum away, which `WITH (FORCE)` may not: it is no role's."""
+    """Waits for closing connections and sends autovacuum away, which `WITH (FORCE)` may not do."""
     await _administer(dsn, f'DROP DATABASE "{name}"')
 
 

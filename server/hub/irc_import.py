@@ -125,7 +125,7 @@ class _Importer:
         self._bytes_before = 0  # of the files that are done
         self._bytes = 0
         self._chunk: dict[str, tuple[Said, int]] = {}  # by client id: the same file may be given twice
-        self._people: dict[str, str] = {}  # user ids by the key of a nickname
+        self._people: dict[str, str] = {}  # user ids by nickname
 
     async def take(self, file: Path, day: date) -> None:
         for line in lines_of(file):
@@ -157,11 +157,13 @@ class _Importer:
         self._progress(self._bytes, self._total_bytes, self._report.messages)
 
     async def _find_people(self) -> None:
-        unknown = {key: one.nick for one, _ in self._chunk.values() if (key := key_of(one.nick)) not in self._people}
+        unknown = {one.nick: key_of(one.nick) for one, _ in self._chunk.values() if one.nick not in self._people}
         if unknown:
-            names = [[(name, key_of(name)) for name in usernames_of(nick)] for nick in unknown.values()]
+            spelling = {key: nick for nick, key in reversed(unknown.items())}  # the first one of each
+            names = [[(name, key_of(name)) for name in usernames_of(nick)] for nick in spelling.values()]
             ids, made = await _retrying(lambda: self._bulk.people(names, clock.now()))
-            self._people.update(zip(unknown, ids, strict=True))
+            id_of = dict(zip(spelling, ids, strict=True))
+            self._people.update((nick, id_of[key]) for nick, key in unknown.items())
             self._report.new_people += made
 
     def _imported(self, client_id: str, one: Said, number: int) -> Imported:
@@ -174,7 +176,7 @@ class _Importer:
             id=id_,
             client_id=client_id,
             body_hash=body_hash("send", text, None, None, False),
-            author=self._people[key_of(one.nick)],
+            author=self._people[one.nick],
             at=one.at,
             text=text,
             data=encode(MessageCreated(id=id_, client_id=client_id, text=text)).decode(),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from functools import cache
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def _possible_part(nick: str) -> str:
     return part if _is_possible(f"{part}-") else "irc"
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _may_stand_in_a_name(character: str) -> bool:
     return _is_possible(f"x{character}")
 

@@ -8,14 +8,14 @@ room stops nobody. Drafts of one conversation keep their order. One bad draft ne
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from loguru import logger
 
 from server.hub.hub import Hub
-from server.protocol.errors import ChatError, Internal, NotFound, Overloaded
+from server.protocol.errors import ChatError, Internal, NotFound, Overloaded, Unavailable
 from server.protocol.ids import is_id
 from server.storage.message_log import Busy, Draft, MessageLog, Outcome, Stored
 from server.telemetry import metrics
@@ -115,6 +115,11 @@ class MessageQueue:
             batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
             self._in_flight = len(batch)
             outcomes = await self._commit(batch, wait=False)
+            if isinstance(outcomes[0], Unavailable):
+                # What gathered behind it would wait as long again: it has waited long enough to be told.
+                batch += self._waiting
+                outcomes += [outcomes[0]] * len(self._waiting)
+                self._waiting.clear()
             self._settle(batch, outcomes)
             self._in_flight = 0
 
@@ -128,11 +133,17 @@ class MessageQueue:
             batch = [entry for entry in lane.waiting if entry[0].conversation == conversation][:MAX_BATCH]
             taken = set(map(id, batch))
             lane.waiting = deque(entry for entry in lane.waiting if id(entry) not in taken)
-            self._settle(batch, await self._commit(batch, wait=True))
-            lane.conversations[conversation] -= len(batch)
-            if not lane.conversations[conversation]:
-                del lane.conversations[conversation]
-                del self._diverted[conversation]
+            outcomes = await self._commit(batch, wait=True)
+            if isinstance(outcomes[0], Unavailable):
+                batch += lane.waiting
+                outcomes += [outcomes[0]] * len(lane.waiting)
+                lane.waiting.clear()
+            self._settle(batch, outcomes)
+            for conversation, count in Counter(draft.conversation for draft, _ in batch).items():
+                lane.conversations[conversation] -= count
+                if not lane.conversations[conversation]:
+                    del lane.conversations[conversation]
+                    del self._diverted[conversation]
 
     async def _commit(self, batch: list[Waiting], *, wait: bool) -> list[Outcome]:
         drafts = [draft for draft, _ in batch]
@@ -154,10 +165,12 @@ class MessageQueue:
         committed = [
             (outcome, draft.actor)
             for (draft, _), outcome in zip(batch, outcomes, strict=True)
-            if isinstance(outcome, Stored) and not outcome.repeat
+            if isinstance(outcome, Stored)
         ]
+        # Repeats too: the first one may have been committed after its answer was given up, and then nobody was told.
+        # Feeds ignore what they know.
         self._hub.publish(committed)
-        metrics.messages_committed.inc(len(committed))
+        metrics.messages_committed.inc(sum(isinstance(o, Stored) and not o.repeat for o in outcomes))
         self._divert_busy([entry for entry, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Busy)])
         for (draft, settled), outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Busy):

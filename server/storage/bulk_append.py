@@ -85,7 +85,7 @@ class BulkAppend:
 
     async def _holders(self, connection: Connection, keys: list[str]) -> Holders:
         rows = await connection.fetch(
-            "SELECT username_key, id, origin FROM users WHERE username_key = ANY($1::text[])", keys
+            "SELECT u.username_key, u.id, u.origin FROM unnest($1::text[]) k JOIN users u ON u.username_key = k", keys
         )
         return {row["username_key"]: _Holder(row["id"], row["origin"]) for row in rows}
 

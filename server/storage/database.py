@@ -5,6 +5,7 @@ never as a driver's exception. A statement that ran into its deadline may still 
 with the same id, and the log's constraint makes that safe.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +17,8 @@ from server.protocol.errors import Overloaded, Unavailable
 CONNECT_TIMEOUT_S = 2.0  # sends must be refused within 3 s when Postgres is away
 POOL_WAIT_S = 10.0  # in a storm of reconnects a query waits its turn; refusing would bring the client back at once
 STATEMENT_TIMEOUT_S = 15.0  # the slowest page or search; beyond it something is wrong
-LOG_STATEMENT_TIMEOUT_S = 2.8  # a send is answered within 3 s, one way or the other
+LOG_TIMEOUT_S = 2.8  # a send is answered within 3 s, one way or the other: the wait for a connection counts too
+PING_TIMEOUT_S = 2.0  # whoever asks for readiness has a deadline of some seconds
 POOL_SIZE = 8
 LOG_POOL_SIZE = 6  # the main lane, four side lanes, one spare for a connection being replaced
 
@@ -49,7 +51,7 @@ class Database:
                 min_size=1,
                 max_size=LOG_POOL_SIZE,
                 timeout=CONNECT_TIMEOUT_S,
-                command_timeout=LOG_STATEMENT_TIMEOUT_S,
+                command_timeout=LOG_TIMEOUT_S,
                 init=_prepare,
                 reset=_keep,
                 server_settings={
@@ -75,28 +77,32 @@ class Database:
         """A connection inside a transaction; an exception rolls back."""
         assert self._pool is not None
         with _Translated():
-            async with self._pool.acquire(timeout=POOL_WAIT_S) as connection, connection.transaction():
+            async with _borrowed(self._pool, POOL_WAIT_S) as connection, _transaction(connection):
                 yield connection
 
     @asynccontextmanager
     async def log_transaction(self) -> AsyncIterator[Connection]:
         assert self._log_pool is not None
         with _Translated():
-            async with self._log_pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection, connection.transaction():
+            async with (
+                asyncio.timeout(LOG_TIMEOUT_S),
+                _borrowed(self._log_pool, LOG_TIMEOUT_S) as connection,
+                _transaction(connection),
+            ):
                 yield connection
 
     async def log_fetch(self, sql: str, *arguments: object) -> list[Record]:
         """One statement of the log, a transaction in itself."""
         assert self._log_pool is not None
         with _Translated():
-            async with self._log_pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with asyncio.timeout(LOG_TIMEOUT_S), _borrowed(self._log_pool, LOG_TIMEOUT_S) as connection:
                 rows: list[Record] = await connection.fetch(sql, *arguments)
                 return rows
 
     async def fetch(self, sql: str, *arguments: object) -> list[Record]:
         assert self._pool is not None
         with _Translated():
-            async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
+            async with _borrowed(self._pool, POOL_WAIT_S) as connection:
                 rows: list[Record] = await connection.fetch(sql, *arguments)
                 return rows
 
@@ -110,21 +116,51 @@ class Database:
 
     async def ping(self) -> None:
         """Raise `Unavailable` when the database does not answer."""
-        await self.fetch_value("SELECT 1")
+        assert self._pool is not None
+        with _Translated():
+            async with asyncio.timeout(PING_TIMEOUT_S), _borrowed(self._pool, PING_TIMEOUT_S) as connection:
+                await connection.fetchval("SELECT 1")
 
     async def execute(self, sql: str, *arguments: object) -> int:
         """The number of rows that the statement touched."""
         assert self._pool is not None
         with _Translated():
-            async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
+            async with _borrowed(self._pool, POOL_WAIT_S) as connection:
                 status: str = await connection.execute(sql, *arguments)
         return affected(status)
 
     async def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         assert self._pool is not None
         with _Translated():
-            async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
+            async with _borrowed(self._pool, POOL_WAIT_S) as connection:
                 await connection.executemany(sql, rows)
+
+
+@asynccontextmanager
+async def _borrowed(pool: asyncpg.Pool, wait_s: float) -> AsyncIterator[Connection]:
+    """A connection of the pool. One that is left in the middle of a statement, by a deadline or a cancellation, is cut:
+    to be given back it would have to be cancelled first, and a Postgres that stands still confirms nothing."""
+    async with pool.acquire(timeout=wait_s) as connection:
+        try:
+            yield connection
+        except (TimeoutError, asyncio.CancelledError):
+            connection.terminate()
+            raise
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    """Like the driver's own, but it rolls nothing back on a connection that is about to be cut."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    except (TimeoutError, asyncio.CancelledError):
+        raise
+    except BaseException:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
 
 
 def affected(status: str) -> int:

@@ -2,10 +2,16 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
-from tests.studio_process import StudioProcess, copy_data_dir, studio_on
+from tests.running_studio import Person, RunningStudio
+from tests.studio_process import StudioProcess, copy_data_dir, make_people, studio_on
+
+
+class MakePeople(Protocol):
+    async def __call__(self, *names: str, role: str = "member") -> list[Person]: ...
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +35,16 @@ async def stopped_studio(made_studio: Path, tmp_path: Path) -> AsyncIterator[Stu
 async def started_studio(stopped_studio: StudioProcess) -> StudioProcess:
     await stopped_studio.start()
     return stopped_studio
+
+
+@pytest.fixture
+async def people(studio: RunningStudio) -> MakePeople:
+    """Members of the studio by name, with an access token each and no password."""
+
+    async def make(*names: str, role: str = "member") -> list[Person]:
+        made = await make_people(studio.parts.database, studio.port, names, role)
+        for person in made:
+            await studio.stack.enter_async_context(person)
+        return made
+
+    return make

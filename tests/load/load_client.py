@@ -14,66 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.load.client_changes import CHANGES
 from tests.load.machine import children_of, cpu_seconds
 from tests.load.processes import BenchError, Process, running, tail
 
-MARK = "~T"  # stamps a text; the original's "@T" would look like a mention, which ordinary messages have none of
-STAMP_LENGTH = len(MARK) + 19  # nanoseconds
 CONNECT_TIMEOUT_S = 35.0  # once all have been asked for, the client itself waits 30 s
 CONNECTS_PER_S = 300  # at least; an idle machine does thousands
-
-_FILES = r"""
-static char **keys, **rooms; static int own, lastof; static uint64_t acks;
-static char **lines(const char*file){ FILE*f=fopen(file,"r"); if(!f){perror(file);exit(1);} size_t n=0,cap=1024; char**l=malloc(cap*sizeof*l),b[256];
-  while(fgets(b,sizeof b,f)){ b[strcspn(b,"\n")]=0; if(n==cap)l=realloc(l,(cap*=2)*sizeof*l); l[n++]=strdup(b);} fclose(f); return l; }
-"""
-_LAST = r"""
-static struct { uint64_t t; int n; } sightings[1<<16];
-static void sight(uint64_t t){ unsigned i=(t*0x9E3779B97F4A7C15ull)>>48; while(sightings[i].t&&sightings[i].t!=t)i=(i+1)&65535;
-  sightings[i].t=t; if(++sightings[i].n==N&&counting)record(now()-t); }
-"""
-CHANGES: tuple[tuple[str, str], ...] = (
-    # Who is who: %K is the token of this connection, %R its room, each a line of a file.
-    ("static uint64_t now(void)", _FILES + "static uint64_t now(void)"),
-    (
-        "else if(s[0]=='%'&&s[1]=='S')",
-        "else if(s[0]=='%'&&s[1]=='K'){k+=sprintf(dst+k,\"%s\",keys[id]);s++;}\n"
-        "    else if(s[0]=='%'&&s[1]=='R'){k+=sprintf(dst+k,\"%s\",rooms[id]);s++;}\n"
-        "    else if(s[0]=='%'&&s[1]=='S')",
-    ),
-    (
-        '{"hold",1,0,11},',
-        '{"hold",1,0,11},{"keys",1,0,12},{"rooms",1,0,13},{"own",0,0,14},{"last",0,0,15},',
-    ),
-    (
-        "case 11:hold=atoi(optarg);break;",
-        "case 11:hold=atoi(optarg);break; case 12:keys=lines(optarg);break; case 13:rooms=lines(optarg);break; "
-        "case 14:own=1;break; case 15:lastof=1;break;",
-    ),
-    # Every publisher in a room of its own: each event is an answer to one's own message.
-    ("if(c->stamped% (P>0?P:1)==0||P==1)", "if(own||c->stamped% (P>0?P:1)==0||P==1)"),
-    # The latency to the last member, not to each.
-    ("static char scratch[1<<20];", _LAST + "static char scratch[1<<20];"),
-    ("if(counting){ total++; record(now()-t);}", "if(counting){ total++; if(!lastof)record(now()-t);} if(lastof)sight(t);"),
-    # Why a socket died.
-    (
-        "if(op==8){c->state=3;",
-        'if(op==8){fprintf(stderr,"conn %d closed: %d %.*s\\n",c->id,n>1?(unsigned char)p[0]<<8|(unsigned char)p[1]:0,'
-        "n>2?(int)n-2:0,p+2); c->state=3;",
-    ),
-    ("if(r<0&&errno==EAGAIN)continue; c->state=3;", 'if(r<0&&errno==EAGAIN)continue; '
-     'fprintf(stderr,"conn %d lost: %s\\n",c->id,r?strerror(errno):"end of stream"); c->state=3;'),
-    # Acknowledgements, which carry no text.
-    ("char*q=p,*e=p+n; int mine=0;", 'if(counting&&n>14&&!memcmp(p,"{\\"type\\":\\"ack\\"",13))acks++;\n  char*q=p,*e=p+n; int mine=0;'),
-    ('memmem(q,e-q,"@T",2)', f'memmem(q,e-q,"{MARK}",2)'),
-    # When it begins to count, somebody else looks at other processes' clocks.
-    ("long rss1=rss(); if(hold)", 'long rss1=rss(); printf("{\\"phase\\":\\"open\\"}\\n"); fflush(stdout); if(hold)'),
-    ("counting=1; double c0=cpu();", 'printf("{\\"phase\\":\\"counting\\"}\\n"); fflush(stdout); counting=1; double c0=cpu();'),
-    ('printf("{\\"conns\\":%d,', 'printf("{\\"acks\\":%llu,\\"conns\\":%d,'),
-    ("    N,ready,alive,", "    (unsigned long long)acks,N,ready,alive,"),
-    # Its sockets stay open until the clocks have been read: closing them costs the server time, too.
-    ("(rss1-rss0)/(double)N);\n  return 0; }", "(rss1-rss0)/(double)N);\n  fflush(stdout); usleep(100000); return 0; }"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +54,8 @@ class Load:
         for line in self.hello:
             words += ["--init", line]
         optional = {
-            "--ready": self.ready_mark, "--pub": self.publish, "-W": self.in_flight, "-r": self.rate_per_s, "--hold": self.hold_s,
-            "--keys": self.tokens, "--rooms": self.rooms, "--pong": self.pong,
+            "--ready": self.ready_mark, "--pub": self.publish, "-W": self.in_flight, "-r": self.rate_per_s,
+            "--hold": self.hold_s, "--keys": self.tokens, "--rooms": self.rooms, "--pong": self.pong,
         }  # fmt: skip
         for name, value in optional.items():
             if value:

@@ -58,8 +58,8 @@ def measure(setting: Setting) -> list[Row]:
 def _send(setting: Setting, server: Server, sender: Person, room: str) -> Outcome:
     """One after the other, each waiting for the one before."""
     load = Load(
-        server.port, "/ws", 1, hello=[subscribe(room)], ready_mark='"subscribed"', publish=send(room), padding_bytes=PADDING,
-        in_flight=1, seconds=SECONDS, warm_s=0.3, settle_s=0.1, tokens=setting.tokens([sender]),
+        server.port, "/ws", 1, hello=[subscribe(room)], ready_mark='"subscribed"', publish=send(room),
+        padding_bytes=PADDING, in_flight=1, seconds=SECONDS, warm_s=0.3, settle_s=0.1, tokens=setting.tokens([sender]),
     )  # fmt: skip
     return setting.client.run(load, server.pid)
 

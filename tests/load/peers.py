@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.load.load_client import STAMP_LENGTH, Load
+from tests.load.client_changes import MARK, STAMP_LENGTH
+from tests.load.load_client import Load
 from tests.load.processes import BenchError, free_port, running, wait_for_port
 
 INSTALL_TIMEOUT_S = 90
@@ -35,11 +36,11 @@ class Peer:
         if self.name == "socket.io":
             return Load(
                 self.port, "/socket.io/?EIO=4&transport=websocket", sockets, hello=["40"], ready_mark="sid", pong="2=3",
-                publish='42["m",{"content":"~T%T%P"}]', padding_bytes=padding,
+                publish=f'42["m",{{"content":"{MARK}%T%P"}}]', padding_bytes=padding,
                 in_flight=in_flight, rate_per_s=rate_per_s, seconds=seconds,
             )  # fmt: skip
         return Load(
-            self.port, "/ws", sockets, publish='{"content":"~T%T%P"}', padding_bytes=padding,
+            self.port, "/ws", sockets, publish=f'{{"content":"{MARK}%T%P"}}', padding_bytes=padding,
             in_flight=in_flight, rate_per_s=rate_per_s, seconds=seconds, latency_of_last=rate_per_s > 0,
         )  # fmt: skip
 

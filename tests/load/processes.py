@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_TIMEOUT_S = 20.0
@@ -38,9 +38,10 @@ def running(
             text=True,
             env=env,
             cwd=cwd,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509 -- there are no threads here
         )
     try:
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(process.pid, {core})  # its threads are still to come, and will inherit it
         yield process
     finally:
         end(process)

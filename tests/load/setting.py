@@ -10,7 +10,8 @@ from pathlib import Path
 from websockets.sync.client import connect
 
 from server.protocol.ids import new_id
-from tests.load.load_client import MARK, STAMP_LENGTH, Load, LoadClient, Outcome
+from tests.load.client_changes import MARK, STAMP_LENGTH
+from tests.load.load_client import Load, LoadClient, Outcome
 from tests.load.machine import Cores
 from tests.load.peers import PADDING, TEXT_LENGTH
 from tests.load.people import Person, add_people, add_room, write_lines
@@ -53,9 +54,9 @@ class CrowdedRoom:
 
     def load(self, *, in_flight: int = 0, rate_per_s: int = 0, seconds: float) -> Load:
         return Load(
-            self.server.port, "/ws", self.sockets, hello=[subscribe(self.room)], ready_mark='"subscribed"', publish=send(self.room),
-            padding_bytes=PADDING, in_flight=in_flight, rate_per_s=rate_per_s, seconds=seconds, tokens=self.tokens,
-            latency_of_last=rate_per_s > 0,
+            self.server.port, "/ws", self.sockets, hello=[subscribe(self.room)], ready_mark='"subscribed"',
+            publish=send(self.room), padding_bytes=PADDING, in_flight=in_flight, rate_per_s=rate_per_s, seconds=seconds,
+            tokens=self.tokens, latency_of_last=rate_per_s > 0,
         )  # fmt: skip
 
 

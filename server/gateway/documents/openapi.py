@@ -201,10 +201,10 @@ def _operation(route: Route, shapes: _Shapes) -> Json:
         operation["requestBody"] = {"required": _needs_body(route.body), "content": {media_type: content}}
     if route.permission is Permission.ANYONE:
         operation["security"] = []
-    for status, words in (("200", "it was there already"), ("201", "made")):
+    for other, words in (("200", "it was there already"), ("201", "made")):
         # Its words tell that it may answer either; the shape is the same.
-        if status in f"{summary} {description}" and status not in operation["responses"]:
-            operation["responses"][status] = {**_answer(route, shapes), "description": words}
+        if other in f"{summary} {description}" and other not in operation["responses"]:
+            operation["responses"][other] = {**_answer(route, shapes), "description": words}
     for status in sorted(_error_statuses(route)):
         operation["responses"][str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
     return operation

@@ -135,6 +135,15 @@ export class StudioClient {
     });
   }
 
+  /** The messages around one of long ago. */
+  loadAround(conversation: ConversationId, seq: Seq): Promise<void> {
+    this.#subscriptions.ensure(conversation);
+    return this.#once(`around ${conversation} ${seq}`, async () => {
+      const page = await this.api.messages(conversation, { before: seq + PAGE_SIZE / 2, limit: PAGE_SIZE });
+      this.#dispatch({ type: 'local.page', conversation, place: 'around', page });
+    });
+  }
+
   loadOlder(conversation: ConversationId): Promise<void> {
     const first = this.store.studio.conversations[conversation]?.timeline?.messages[0];
     return this.#neighbours(conversation, 'older', first && { before: first.seq });

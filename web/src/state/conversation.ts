@@ -17,7 +17,7 @@ import type {
   UserId,
 } from '../protocol/words';
 import { IDLE_WINDOW, MAX_HELD, MAX_RECENT, type ConversationState } from './studio';
-import { applyToTimeline, newerPage, newestPage, olderPage, shrink } from './timeline';
+import { applyToTimeline, newerPage, newestPage, olderPage, pageAround, shrink } from './timeline';
 
 export function fromSummary(summary: ConversationSummary): ConversationState {
   return {
@@ -124,6 +124,12 @@ export function withNewestPage(state: ConversationState, page: MessagePage): Con
 function stillRunning(streams: ConversationState['streams'], page: MessagePage): ConversationState['streams'] {
   const ended = page.messages.filter(({ run }) => run && run.status !== 'running');
   return ended.reduce((left, message) => withoutKey(left, message.id), streams);
+}
+
+/** The window moves to where a page was read; the way back to the newest is paged or jumped. */
+export function withPageAround(state: ConversationState, page: MessagePage): ConversationState {
+  if (page.epoch !== state.epoch || !reachesBack(state, page.head)) return { ...state, isStale: true };
+  return { ...state, timeline: pageAround(page, state.recent), isStale: false };
 }
 
 export function withNeighbourPage(

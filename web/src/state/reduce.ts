@@ -29,6 +29,7 @@ import {
   withDetails,
   withNeighbourPage,
   withNewestPage,
+  withPageAround,
   withSummary,
 } from './conversation';
 import {
@@ -47,11 +48,14 @@ interface In {
   readonly conversation: ConversationId;
 }
 
+/** Where a page belongs: `around` begins a window of its own. */
+export type PagePlace = 'newest' | 'older' | 'newer' | 'around';
+
 export type LocalInput =
   | OutboxInput
   | { readonly type: 'local.signed_in'; readonly user: User }
   | { readonly type: 'local.conversations'; readonly conversations: readonly Conversation[] }
-  | (In & { readonly type: 'local.page'; readonly place: 'newest' | 'older' | 'newer'; readonly page: MessagePage })
+  | (In & { readonly type: 'local.page'; readonly place: PagePlace; readonly page: MessagePage })
   | (In & { readonly type: 'local.log'; readonly page: EventPage })
   | (In & { readonly type: 'local.members'; readonly members: readonly Member[] })
   | (In & { readonly type: 'local.read'; readonly seq: Seq })
@@ -181,13 +185,9 @@ function receiveEvent(studio: Studio, id: ConversationId, event: LogEvent): Stud
   return settled(known(next, event), id, [event]);
 }
 
-function receivePage(
-  studio: Studio,
-  id: ConversationId,
-  place: 'newest' | 'older' | 'newer',
-  page: MessagePage,
-): Studio {
+function receivePage(studio: Studio, id: ConversationId, place: PagePlace, page: MessagePage): Studio {
   const next = at(studio, id, (state) => {
+    if (place === 'around') return withPageAround(state, page);
     if (place !== 'newest') return withNeighbourPage(state, page, place);
     return applyHeld(withNewestPage(state, page), studio.me?.id);
   });

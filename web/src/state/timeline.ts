@@ -27,6 +27,11 @@ export function newestPage(page: MessagePage, since: readonly LogEvent[], follow
   return upToDate(window, page, since);
 }
 
+/** A page from somewhere in the past: a window of its own, with older and newer ones to come. */
+export function pageAround(page: MessagePage, since: readonly LogEvent[]): Timeline {
+  return { messages: changedOnly(page, since), hasOlder: page.has_more, hasNewer: true, follows: false };
+}
+
 export function olderPage(timeline: Timeline, page: MessagePage, since: readonly LogEvent[]): Timeline {
   const first = timeline.messages[0]?.seq ?? Infinity;
   const older = changedOnly(page, since).filter((message) => message.seq < first);

@@ -15,7 +15,15 @@ export function clockTime(at: string): string {
 /** Without "AM" and "PM", for the narrow margin beside a message whose group tells them. */
 export function shortTime(at: string): string {
   const parts = time.formatToParts(new Date(at)).filter(({ type }) => type !== 'dayPeriod');
-  return parts.map(({ value }) => value).join('').trim();
+  return parts
+    .map(({ value }) => value)
+    .join('')
+    .trim();
+}
+
+/** "Today, 10:15". */
+export function dayAndTime(at: string): string {
+  return `${dayName(new Date(at).setHours(0, 0, 0, 0))}, ${clockTime(at)}`;
 }
 
 export function fullTime(at: string): string {

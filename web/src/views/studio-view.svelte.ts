@@ -8,7 +8,7 @@ import { createContext } from 'svelte';
 import type { StudioClient } from '../connection/client';
 import type { ConnectionState } from '../connection/socket';
 import { explainError } from '../protocol/problems';
-import type { Account, ConversationId, Seq } from '../protocol/words';
+import type { Account, ConversationId, MessageId, Seq } from '../protocol/words';
 import type { Kept } from '../state/kept';
 import { landing } from '../state/select';
 import type { ConversationState, Studio } from '../state/studio';
@@ -20,6 +20,12 @@ const NOTICE_MS = 6_000;
 export interface Notice {
   readonly id: number;
   readonly text: string;
+}
+
+export interface Target {
+  readonly conversation: ConversationId;
+  readonly message: MessageId;
+  readonly seq: Seq;
 }
 
 export interface Question {
@@ -38,6 +44,8 @@ export class StudioView {
   place = $state.raw<ConversationId | null>(null);
   /** What had been read on coming to the open conversation: the line "New" stands after it. */
   newAfter = $state.raw<Seq | null>(null);
+  /** A message to be shown as soon as the window holds it. */
+  target = $state.raw<Target | null>(null);
   notices = $state.raw<readonly Notice[]>([]);
   question = $state.raw<Question | null>(null);
   announcement = $state('');
@@ -80,6 +88,13 @@ export class StudioView {
     const fragment = placeFragment(conversation);
     if (location.hash === fragment) this.#followAddress();
     else location.hash = fragment;
+  }
+
+  /** To one message, wherever it stands. */
+  show(target: Target): void {
+    this.target = target;
+    if (this.place === target.conversation) void this.#open(target.conversation);
+    else this.go(target.conversation);
   }
 
   /** Runs a verb; what goes wrong is told to the person, by its code. */
@@ -147,9 +162,15 @@ export class StudioView {
     this.markNew();
     if (place === null || !this.client.store.studio.conversations[place]) return;
     this.kept.keepPlace(this.me.id, place);
-    void this.attempt(() => this.client.open(place));
+    void this.#open(place);
     void this.client.loadMembers(place).catch(() => undefined); // the names can wait until somebody asks for them
   };
+
+  #open(place: ConversationId): Promise<boolean> {
+    const { target } = this;
+    if (target?.conversation !== place) return this.attempt(() => this.client.open(place));
+    return this.attempt(() => this.client.loadAround(place, target.seq));
+  }
 
   #draw(): void {
     if (this.#isDrawing) return;

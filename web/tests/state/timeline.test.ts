@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { LogEvent, MessagePage } from '../../src/protocol/words';
 import { MAX_WINDOW, TRIMMED_WINDOW, type Timeline } from '../../src/state/studio';
-import { applyToTimeline, newerPage, newestPage, olderPage, shrink } from '../../src/state/timeline';
+import { applyToTimeline, newerPage, newestPage, olderPage, pageAround, shrink } from '../../src/state/timeline';
 import { ModelServer } from '../support/model-server';
 
 const long = new ModelServer(
@@ -75,4 +75,11 @@ describe('the window', () => {
     const timeline: Timeline = { messages: [newer], hasOlder: true, hasNewer: false, follows: true };
     expect(olderPage(timeline, before, server.log).messages.map(({ text }) => text)).toEqual(['changed', '3']);
   });
+});
+
+test('a window around an old message is paged on to the newest', () => {
+  let timeline = pageAround(long.page(1_000, { before: 531, limit: 60 }), []);
+  expect([ends(timeline), timeline.hasOlder, timeline.hasNewer]).toEqual([[471, 530], true, true]);
+  while (timeline.hasNewer) timeline = newer(timeline);
+  expect(ends(timeline)).toEqual([601, 1_000]);
 });

@@ -1,0 +1,58 @@
+"""A client that does not read hurts nobody, is not dropped for it, and in the end has everything, once and in order."""
+
+import asyncio
+import socket
+
+from websockets.asyncio.client import connect
+
+from server.protocol.codec import parse
+from tests.running_studio import RunningStudio, Socket
+
+MESSAGES = 400
+TEXT = "x" * 15_000  # six megabytes in all: more than the kernel's buffers on both sides take
+
+
+async def test_a_slow_reader_gets_everything_from_the_log_while_others_are_served(studio: RunningStudio) -> None:
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    room = await ana.room(members=[ben.id])
+    narrow = socket.create_connection(("127.0.0.1", studio.port))
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    async with ana.socket("/ws", room) as hers, connect(
+        f"ws://127.0.0.1:{studio.port}/ws", sock=narrow, additional_headers={"Authorization": f"Bearer {ben.token}"},
+        max_size=None, max_queue=1, compression=None, ping_interval=None, close_timeout=0.5,
+    ) as slow:  # fmt: skip
+        his = Socket(slow)
+        await his.subscribe({room: None})
+        for number in range(MESSAGES):
+            await hers.send("send", conversation=room, text=f"{number} {TEXT}")
+        await hers.wait_for(lambda frame: frame["type"] == "event" and frame["seq"] == MESSAGES, timeout_s=60)
+        (behind,) = [c for c in studio.parts.hub.connections() if c.user_id == ben.id]
+        assert behind.is_full  # type: ignore[attr-defined]
+        got = [event["seq"] for event in his.events(room)]
+        async with asyncio.timeout(60):
+            while not got or got[-1] < MESSAGES:
+                frame = parse(str(await slow.recv()))
+                assert isinstance(frame, dict)
+                if frame["type"] == "event":
+                    got.append(frame["seq"])
+        assert got == list(range(1, MESSAGES + 1))
+        await hers.say(room, "and live again")
+        assert "and live again" in str(await slow.recv())
+
+
+async def test_what_is_unsent_is_bounded(studio: RunningStudio) -> None:
+    """The server keeps at most its high-water mark and one tick for a socket that does not read."""
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    room = await ana.room(members=[ben.id])
+    narrow = socket.create_connection(("127.0.0.1", studio.port))
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    async with ana.socket("/ws", room) as hers, connect(
+        f"ws://127.0.0.1:{studio.port}/ws", sock=narrow, additional_headers={"Authorization": f"Bearer {ben.token}"},
+        max_size=None, max_queue=1, compression=None, ping_interval=None, close_timeout=0.5,
+    ) as slow:  # fmt: skip
+        await Socket(slow).subscribe({room: None})
+        for number in range(100):
+            await hers.say(room, f"{number} {TEXT}")
+        (connection,) = [c for c in studio.parts.hub.connections() if c.user_id == ben.id]
+        unsent = connection._socket._protocol.transport.get_write_buffer_size()  # type: ignore[attr-defined]
+        assert unsent <= 256 * 1024 + 2 * 16_000
