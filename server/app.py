@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loguru import logger
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from server.ai.adapter import Model
@@ -22,6 +23,7 @@ from server.gateway.http_gateway import HttpGateway
 from server.gateway.identity import Identifier, is_loopback_host
 from server.gateway.middleware import App, Receive, RequestContext, Scope, Send
 from server.gateway.pages import page_routes
+from server.gateway.pages import refusal as refusal_of_starlette
 from server.gateway.rate_limits import RateLimits
 from server.gateway.routes import admin, auth, conversations, docs, messages, runs, search, users
 from server.gateway.websocket_protocol import prepare_frame
@@ -151,6 +153,7 @@ def make_app(parts: Parts) -> App:
             *page_routes(WEB_DIST),
         ],
         middleware=[Middleware(RequestContext)],
+        exception_handlers={HTTPException: refusal_of_starlette},
     )
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:

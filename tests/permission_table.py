@@ -73,11 +73,11 @@ IN_A_PRIVATE_CHAT = """
     POST   /api/conversations/{conversation}/leave                                       no
     PUT    /api/conversations/{conversation}/members/{user:newcomer}                     no
     PUT    /api/conversations/{conversation}/members/{user:self}:as-owner                no
-    DELETE /api/conversations/{conversation}/members/{user:somebody}                     no
-    DELETE /api/conversations/{conversation}/members/{user:self}                         no
+    DELETE * /api/conversations/{conversation}/members/{user:somebody}                     no
+    DELETE * /api/conversations/{conversation}/members/{user:self}                         no
     POST   /api/conversations/{conversation}/messages                                    yes
-    PATCH  /api/conversations/{conversation}/messages/{message:other}                    no
-    DELETE /api/conversations/{conversation}/messages/{message:other}                    no
+    PATCH * /api/conversations/{conversation}/messages/{message:other}                    no
+    DELETE * /api/conversations/{conversation}/messages/{message:other}                    no
     PUT    /api/conversations/{conversation}/messages/{message:other}/pin                yes
     DELETE /api/conversations/{conversation}/messages/{message:own}                      yes
     DELETE /api/conversations/{conversation}                                             yes

@@ -31,6 +31,9 @@ from server.telemetry import metrics
 
 CATCH_UP_EVENTS = 200  # a read; with short messages about a quarter of what a socket may have unsent
 PING = b"\x89\x00"  # a ping frame without a payload (RFC 6455, section 5.5.2); browsers answer it by themselves
+NO_LIFE_S = 40.0  # one heartbeat missed and some seconds of grace
+MIN_DRAIN_BYTES_PER_S = 1024
+MAX_SLOW_S = 60.0
 MAX_IN_FLIGHT = 256  # durable frames of one socket that wait for their commit; beyond it the socket is not read
 
 
@@ -44,6 +47,8 @@ class Socket(Protocol):
     def pause(self, is_paused: bool) -> None: ...
     @property
     def last_life(self) -> float: ...
+    @property
+    def unsent(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -58,8 +63,9 @@ class Connection:
     """`bound` is the conversation of a socket that was opened for one alone; its frames may leave the field out."""
 
     __slots__ = (
-        "_catching_up", "_drained", "_hub", "_in_flight", "_presence", "_reader", "_replies", "_socket",
-        "_waiting_to_catch_up", "bound", "id", "identity", "is_closed", "is_full", "subscriptions",
+        "_catching_up", "_drained", "_hub", "_in_flight", "_looked_at", "_presence", "_reader", "_replies",
+        "_slow_since", "_socket", "_unsent", "_waiting_to_catch_up", "bound", "id", "identity", "is_closed", "is_full",
+        "subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +83,8 @@ class Connection:
         self._presence = presence
         self._replies: list[bytes] = []
         self._in_flight = 0
+        self._slow_since = self._looked_at = 0.0
+        self._unsent = 0
         self._drained: asyncio.Event | None = None
         self._waiting_to_catch_up: deque[tuple[Feed, int]] = deque()
         self._catching_up: asyncio.Task[None] | None = None
@@ -114,14 +122,22 @@ class Connection:
         )  # fmt: skip
         self.tell(frame)
 
-    def ping(self) -> None:
-        """Ask for a sign of life; a socket that is behind gives one by reading."""
-        if not self.is_full and not self.is_closed:
+    def look(self, now: float) -> None:
+        """Once a heartbeat: end the socket when it is dead, or drains so slowly that it is as good as dead."""
+        if self.is_full:
+            self._look_at_drain(now)
+        elif now - self._socket.last_life > NO_LIFE_S:
+            self.end(4012, "no life")
+        else:
             self._socket.write(PING)
 
-    @property
-    def last_life(self) -> float:
-        return self._socket.last_life
+    def _look_at_drain(self, now: float) -> None:
+        unsent = self._socket.unsent
+        if self._unsent - unsent >= MIN_DRAIN_BYTES_PER_S * (now - self._looked_at):
+            self._slow_since = now
+        elif now - self._slow_since >= MAX_SLOW_S:
+            self.end(4008, "too slow")
+        self._unsent, self._looked_at = unsent, now
 
     def end(self, code: int, reason: str) -> None:
         """Close. A socket with a backlog is cut, so that nothing that waits is delivered after this moment."""
@@ -210,7 +226,10 @@ class Connection:
             return
         self.is_full = is_full
         metrics.behind.inc(1 if is_full else -1)
+        self._pause_or_go_on()
         if is_full:
+            self._slow_since = self._looked_at = asyncio.get_running_loop().time()
+            self._unsent = self._socket.unsent
             for subscription in self.subscriptions.values():
                 seq = subscription.feed.suspend(self)
                 if seq is not None:
@@ -276,9 +295,14 @@ class Connection:
     def began(self) -> None:
         self._in_flight += 1
         if self._in_flight == MAX_IN_FLIGHT:
-            self._socket.pause(True)
+            self._pause_or_go_on()
 
     def finished(self) -> None:
         self._in_flight -= 1
-        if self._in_flight == MAX_IN_FLIGHT - 1 and not self.is_closed:
-            self._socket.pause(False)
+        if self._in_flight == MAX_IN_FLIGHT - 1:
+            self._pause_or_go_on()
+
+    def _pause_or_go_on(self) -> None:
+        """Whoever does not read its answers, or has too much in flight, is not read either."""
+        if not self.is_closed:
+            self._socket.pause(self.is_full or self._in_flight >= MAX_IN_FLIGHT)

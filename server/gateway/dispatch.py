@@ -232,17 +232,18 @@ class Dispatcher:
         connection.tell(Ack(id=frame.id, conversation=conversation, run=data.run, message=data.message, seq=stored.seq))
 
     async def stop(self, connection: Connection, frame: Stop) -> None:
+        await self._studio.check_run(connection.identity, Permission.STOP, frame.run)
         stored = await self._studio.assistant.stop(connection.identity, frame.id, frame.run)
         connection.tell(Ack(id=frame.id, conversation=stored.conversation, seq=stored.seq))
 
     async def steer(self, connection: Connection, frame: Steer) -> None:
         self._limits.check_send(connection.user_id)
+        await self._studio.check_run(connection.identity, Permission.STEER, frame.run)
         stored = await self._studio.assistant.steer(connection.identity, frame.id, frame.run, frame.text)
         connection.tell(Ack(id=frame.id, conversation=stored.conversation, seq=stored.seq))
 
     async def decide(self, connection: Connection, frame: Decide) -> None:
-        conversation = await self._studio.assistant.conversation_of(frame.run)
-        await self._studio.check(connection.identity, Permission.DECIDE, conversation)
+        await self._studio.check_run(connection.identity, Permission.DECIDE, frame.run)
         raise NotFound("this run has proposed no such call")
 
 

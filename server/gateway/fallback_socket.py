@@ -63,6 +63,10 @@ class FallbackSocket:
         """Reading goes frame by frame here: nothing to stop."""
 
     @property
+    def unsent(self) -> int:
+        return self._unsent_bytes
+
+    @property
     def last_life(self) -> float:
         return self._loop.time()  # pings and their answers are the server's own business
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from loguru import logger
 
-from server.hub.hub import Connection, Hub
+from server.hub.hub import Hub
 from server.protocol import clock
 from server.protocol.errors import ChatError
 from server.protocol.frames import Heads
@@ -16,7 +16,6 @@ from server.storage.conversations import Conversations
 from server.telemetry import metrics
 
 HEARTBEAT_S = 25.0  # under the 60 s after which nginx closes an idle proxied socket by default
-NO_LIFE_S = 40.0  # one heartbeat missed and some seconds of grace
 STEPS = 25
 OVERLAP = timedelta(seconds=5)  # commits become visible later than the time they carry
 
@@ -43,20 +42,14 @@ class Heartbeat:
             metrics.loop_lag_seconds.set(max(0.0, loop.time() - due))
             step = (step + 1) % STEPS
             try:
-                self._look_at(self._hub.connections()[step::STEPS], loop.time())
+                for connection in self._hub.connections()[step::STEPS]:
+                    connection.look(loop.time())
                 if step == 0:
                     since = await self._tell_heads(since)
             except ChatError:
                 pass  # the database is away; the next beat tells more
             except Exception:  # noqa: BLE001 - the edge of a task: reported
                 logger.exception("a heartbeat failed")
-
-    def _look_at(self, connections: list[Connection], now: float) -> None:
-        for connection in connections:
-            if now - connection.last_life > NO_LIFE_S:
-                connection.end(4012, "no life")
-            else:
-                connection.ping()
 
     async def _tell_heads(self, since: datetime) -> datetime:
         now = clock.now()

@@ -73,7 +73,7 @@ class HttpGateway:
         await self._permit(route, call)
         arguments: dict[str, object] = {}
         if route.query is not None:
-            arguments["query"] = convert_text_fields(dict(request.query_params), route.query)
+            arguments["query"] = convert_text_fields(_query_fields(request), route.query)
         if route.body is not None:
             arguments["body"] = await _body(route, request)
         return self._reply(route, request, await route.handler(call, **arguments))
@@ -88,8 +88,9 @@ class HttpGateway:
         caller = call.identity  # a stranger is stopped here, before a run is looked up
         conversation = call.request.path_params.get("conversation")
         if conversation is None:
-            conversation = await self._studio.assistant.conversation_of(call.path("run"))
-        await self._studio.check(caller, route.permission, conversation)
+            await self._studio.check_run(caller, route.permission, call.path("run"))
+        else:
+            await self._studio.check(caller, route.permission, conversation)
 
     def _reply(self, route: Route, request: Request, result: object) -> Response:
         if isinstance(result, Response):
@@ -106,6 +107,13 @@ class HttpGateway:
             else:
                 clear_session_cookie(response)
         return response
+
+
+def _query_fields(request: Request) -> dict[str, str]:
+    fields = dict(request.query_params)
+    if len(fields) != len(request.query_params.multi_items()):
+        raise BadFrame("the query names the same field twice")
+    return fields
 
 
 async def _body(route: Route, request: Request) -> object:

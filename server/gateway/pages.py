@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from server.gateway.http_gateway import problem
-from server.protocol.errors import NotFound
+from server.protocol.errors import BadFrame, ChatError, MethodNotAllowed, NotFound
 
 NOT_BUILT = "The web client has not been built: run `make web`, then reload. The interface under /api and /ws works.\n"
 FOR_EVER = "public, max-age=31536000, immutable"  # their names hold a hash of what is in them
@@ -27,7 +28,7 @@ def page_routes(dist: Path) -> list[BaseRoute]:
 
     async def page(request: Request) -> Response:
         path = request.url.path
-        if path.startswith(("/api/", "/v1/", "/ws/", "/assets/")):
+        if _is_interface(path):
             return problem(request, NotFound("there is no such address"))
         found = dist / path.lstrip("/")
         if path != "/" and "/" not in path.strip("/") and "." in path and found.is_file():
@@ -40,3 +41,21 @@ def page_routes(dist: Path) -> list[BaseRoute]:
     if (dist / "assets").is_dir():
         routes.append(Mount("/assets", Assets(directory=dist / "assets")))
     return [*routes, Route("/{path:path}", page, methods=["GET", "HEAD"])]
+
+
+async def refusal(request: Request, refused: Exception) -> Response:
+    """Problem details also for what Starlette itself refuses: a method that an address does not take."""
+    assert isinstance(refused, HTTPException)
+    if refused.status_code == 405 and not ("path" in request.path_params and _is_interface(request.url.path)):
+        error: ChatError = MethodNotAllowed()
+    elif refused.status_code in (404, 405):
+        error = NotFound("there is no such address")
+    else:
+        error = BadFrame(refused.detail)
+    response = problem(request, error)
+    response.headers.update(refused.headers if isinstance(error, MethodNotAllowed) and refused.headers else {})
+    return response
+
+
+def _is_interface(path: str) -> bool:
+    return path.startswith(("/api/", "/v1/", "/ws/", "/assets/"))

@@ -78,6 +78,12 @@ class PreparedSocket:
         self._protocol.pause(is_paused)
 
     @property
+    def unsent(self) -> int:
+        """Bytes of ours that the kernel has not taken yet."""
+        size: int = self._protocol.transport.get_write_buffer_size()
+        return size
+
+    @property
     def last_life(self) -> float:
         """When the last byte came, by the event loop's clock: any byte counts as life."""
         return self._protocol.last_life

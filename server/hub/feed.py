@@ -84,7 +84,7 @@ class Feed:
             self._repair_timer = asyncio.get_running_loop().call_later(OUT_OF_ORDER_S, self._start_repair)
 
     def pass_on(self, payload: bytes, *, droppable: bool) -> None:
-        """A frame that is in no log, to those who keep up; what may be dropped comes after everything else of a tick."""
+        """A frame that is in no log, to those who keep up; what may be dropped comes last in its tick."""
         frame = self._prepare(payload)
         (self._passing if droppable else self._pending).append(frame)
         self._plan_flush()
@@ -100,8 +100,8 @@ class Feed:
     def go_live(self, listener: Listener, write: Write, seq: int) -> bytes | None:
         """Make a listener that has everything up to `seq` live, and return what must be written to it first.
 
-        None: the ring does not reach back to `seq`, read the log and try again. No await may stand between this call and
-        the write, or what comes next would overtake it.
+        None: the ring does not reach back to `seq`, read the log and try again. No await may stand between this call
+        and the write, or what comes next would overtake it.
         """
         self.flush()
         missing = self.since(seq)

@@ -48,10 +48,8 @@ class Connection(Listener, Protocol):
     def tell(self, frame: ServerFrame) -> None:
         """Write one frame to this connection alone."""
 
-    def ping(self) -> None: ...
-
-    @property
-    def last_life(self) -> float: ...
+    def look(self, now: float) -> None:
+        """Once a heartbeat, with the event loop's clock: end it if it is dead, else ask for a sign of life."""
 
     def role_changed(self, conversation: str, role: str) -> None: ...
 

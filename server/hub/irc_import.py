@@ -5,8 +5,8 @@ Out:  their messages in the room's log, by users who cannot sign in, and a repor
 Promises: a line is imported once, however often the import runs, also when it was killed in the middle: its id is made
 of day, line number and content. Nicknames are users with `origin` import; where a name is not possible here, or belongs
 to somebody with an account, they get one made of it. It works beside a running server, which goes on writing to the
-same room: the room's row is held for one chunk at a time. Sockets are not told message by message: clients hear of the
-room's new head with the next heartbeat, or reload.
+same room: the room's row is held for one chunk at a time. Sockets are not told message by message: whoever has the room
+open sees what came after a reload, or when the next message makes the server read what it missed.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ MAX_TITLE_LENGTH = 200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
-Progress = Callable[[int, int, int], None]  # bytes read, bytes in all, messages found so far
+Progress = Callable[[int, int], None]  # bytes read, messages found so far
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ async def import_irc(
         raise Rejected(f"the title of a room has 1 to {MAX_TITLE_LENGTH} characters")
     bulk = BulkAppend(database)
     report = ImportReport(await _room(database, bulk, title), title)
-    importer = _Importer(bulk, report, progress, sum(file.stat().st_size for file in files))
+    importer = _Importer(bulk, report, progress)
     for file, file_day in zip(files, days, strict=True):
         await importer.take(file, file_day)
     await importer.flush()
@@ -117,11 +117,10 @@ async def _room(database: Database, bulk: BulkAppend, title: str) -> str:
 class _Importer:
     """Gathers messages into chunks and writes them."""
 
-    def __init__(self, bulk: BulkAppend, report: ImportReport, progress: Progress, total_bytes: int) -> None:
+    def __init__(self, bulk: BulkAppend, report: ImportReport, progress: Progress) -> None:
         self._bulk = bulk
         self._report = report
         self._progress = progress
-        self._total_bytes = total_bytes
         self._bytes_before = 0  # of the files that are done
         self._bytes = 0
         self._chunk: dict[str, tuple[Said, int]] = {}  # by client id: the same file may be given twice
@@ -154,7 +153,7 @@ class _Importer:
                 lambda: self._bulk.append(self._report.conversation, drafts, clock.now())
             )
         self._chunk.clear()
-        self._progress(self._bytes, self._total_bytes, self._report.messages)
+        self._progress(self._bytes, self._report.messages)
 
     async def _find_people(self) -> None:
         unknown = {one.nick: key_of(one.nick) for one, _ in self._chunk.values() if one.nick not in self._people}

@@ -53,7 +53,8 @@ class Rooms:
 
     async def create(
         self, identity: Identity, *, kind: str, title: str | None = None, visibility: str | None = None,
-        history: str = "joined", members: Sequence[str] = (), model: str | None = None, system_prompt: str | None = None,
+        history: str = "joined", members: Sequence[str] = (), model: str | None = None,
+        system_prompt: str | None = None,
     ) -> tuple[Conversation, bool]:  # fmt: skip
         """The conversation, and whether it is new (a private chat with the same person may be there already)."""
         new = self.plan(
@@ -210,7 +211,9 @@ class Rooms:
 
     async def _check_may(self, identity: Identity, conversation: str, permission: Permission) -> None:
         standing = await self._standings.of(identity.user_id, identity.account_role, conversation)
-        error: ChatError | None = refusal(permission, standing) if standing else NotFound()
+        error: ChatError | None = (
+            refusal(permission, standing) if standing else NotFound("there is no such conversation")
+        )
         if error is not None:
             raise error
 

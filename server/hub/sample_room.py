@@ -12,8 +12,8 @@ from server.storage.message_log import Draft
 TITLE = "Welcome"
 GUIDE = Actor("system", "chat-studio", "Chat Studio")
 LINES = (
-    "**Welcome to Chat Studio.** This is a room: everybody in it sees the same messages, in the same order, and nothing "
-    "that was acknowledged is ever lost, whatever happens to the server.",
+    "**Welcome to Chat Studio.** This is a room: everybody in it sees the same messages, in the same order, and "
+    "nothing that was acknowledged is ever lost, whatever happens to the server.",
     "Try it: write a line below. *Enter* sends, *Shift + Enter* breaks the line. Point at a message to react, answer, "
     "edit or delete.",
     "Models are members too. Write `@demo what can you do?` and watch the answer stream in. Everybody in the room may "

@@ -43,3 +43,11 @@ class Studio:
         if error is not None:
             raise error
         return standing
+
+    async def check_run(self, identity: Identity, permission: Permission, run: str) -> None:
+        """The same about an answer; one of a foreign conversation looks like one that is missing."""
+        conversation = await self.assistant.conversation_of(run)
+        try:
+            await self.check(identity, permission, conversation)
+        except NotFound:
+            raise NotFound("there is no such run") from None

@@ -110,7 +110,7 @@ class MessageLog:
             self._sending_roles,
             wait,
         )
-        outcomes: list[Outcome] = [NotFound() if wait else BUSY for _ in drafts]
+        outcomes: list[Outcome] = [NotFound("there is no such conversation") if wait else BUSY for _ in drafts]
         for row in rows:
             index = row["n"] - 1
             draft = drafts[index]
@@ -153,7 +153,7 @@ class MessageLog:
             if draft.conversation in heads:
                 candidates.append(index)
             else:
-                outcomes[index] = NotFound() if wait else BUSY
+                outcomes[index] = NotFound("there is no such conversation") if wait else BUSY
         if candidates:
             await self._settle(connection, drafts, candidates, heads, outcomes)
         return [outcome for outcome in outcomes if outcome is not None]

@@ -1,13 +1,19 @@
 """Studios in processes of their own, for what only such can show: starts, stops and kills."""
 
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from tests.running_studio import Person, RunningStudio
+from server.ai.scripted import ScriptedModel
+from server.storage.database import Database
+from tests.running_studio import Person, RunningStudio, run_studio
 from tests.studio_process import StudioProcess, copy_data_dir, make_people, studio_on
+
+
+NUMBERS = count(1)
 
 
 class MakePeople(Protocol):
@@ -37,14 +43,24 @@ async def started_studio(stopped_studio: StudioProcess) -> StudioProcess:
     return stopped_studio
 
 
+@pytest.fixture(scope="module")
+async def shared_studio(module_database: Database) -> AsyncIterator[RunningStudio]:
+    """One for all tests of a file, which meet in it as strangers: each makes people and rooms of its own."""
+    async with run_studio(module_database, models=[ScriptedModel(pace_s=0.004)]) as running:
+        yield running
+
+
 @pytest.fixture
-async def people(studio: RunningStudio) -> MakePeople:
-    """Members of the studio by name, with an access token each and no password."""
+async def people(shared_studio: RunningStudio) -> AsyncIterator[MakePeople]:
+    """Members of the studio, with an access token each and no password; their names end in a number."""
+    made: list[Person] = []
 
     async def make(*names: str, role: str = "member") -> list[Person]:
-        made = await make_people(studio.parts.database, studio.port, names, role)
-        for person in made:
-            await studio.stack.enter_async_context(person)
-        return made
+        unique = [f"{name}-{next(NUMBERS)}" for name in names]
+        new = await make_people(shared_studio.parts.database, shared_studio.port, unique, role)
+        made.extend(new)
+        return new
 
-    return make
+    yield make
+    for person in made:
+        await person.http.aclose()

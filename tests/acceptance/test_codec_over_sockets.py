@@ -1,4 +1,4 @@
-"""The strict codec as a client meets it: every refusal is an answer, and the socket lives on till there are too many."""
+"""The strict codec as a client meets it: a refusal is an answer, and the socket lives on until there are too many."""
 
 from collections.abc import AsyncIterator, Iterator
 

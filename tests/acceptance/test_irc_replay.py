@@ -80,7 +80,7 @@ async def test_a_stop_in_mid_traffic_tells_everybody_when_to_come_back(started_s
 
 async def until_said(replay: Replay, count: int) -> None:
     async with asyncio.timeout(30):
-        while replay.said < count:  # noqa: ASYNC110 -- a line count tells nobody
+        while replay.said < count:
             await asyncio.sleep(0.001)
 
 

@@ -157,7 +157,9 @@ def kind_of(answer: Frame) -> tuple[str, str, bool]:
 
 def long_text(number: int) -> str:
     """Nothing that a database could make small."""
-    return f"{number} {os.urandom(0).hex()}".ljust(16) + "".join(chr(0x4E00 + (number * 7919 + i * i) % 20_000) for i in range(4_000))
+    return f"{number} {os.urandom(0).hex()}".ljust(16) + "".join(
+        chr(0x4E00 + (number * 7919 + i * i) % 20_000) for i in range(4_000)
+    )
 
 
 # -- Postgres ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from server.gateway import connection as gateway_connection
 from server.gateway import heartbeat
 from server.hub import presence, receipts
 from tests.running_studio import RunningStudio
@@ -24,7 +25,10 @@ async def test_who_comes_and_goes_is_told_and_a_reload_is_no_goodbye(studio: Run
             came = await hers.wait_for(lambda frame: frame["type"] == "presence" and frame["user"] == ben.id)
             assert (came["state"], came["conversation"]) == ("online", room)
             members = await ana.call("GET", f"/api/conversations/{room}/members", expect=200)
-            assert {m["user"]["username"]: m["presence"] for m in members["members"]} == {"ana": "online", "ben": "online"}
+            assert {m["user"]["username"]: m["presence"] for m in members["members"]} == {
+                "ana": "online",
+                "ben": "online",
+            }
         async with ben.socket("/ws", room):
             await asyncio.sleep(0.4)
             states = [frame["state"] for frame in hers.seen if frame["type"] == "presence" and frame["user"] == ben.id]
@@ -66,7 +70,9 @@ async def test_reading_moves_the_cursor_forward_and_tells_the_others(studio: Run
             assert (seen["unread"], seen["read"], seen["head"]) == (0, 6, 6)
 
 
-async def test_a_heartbeat_tells_what_moved_elsewhere(database: object, monkeypatch: pytest.MonkeyPatch, studio: RunningStudio) -> None:
+async def test_a_heartbeat_tells_what_moved_elsewhere(
+    database: object, monkeypatch: pytest.MonkeyPatch, studio: RunningStudio
+) -> None:
     ana, ben = await studio.person("ana"), await studio.person("ben")
     room = await ana.room(members=[ben.id])
     await studio.parts.heartbeat.stop()
@@ -87,7 +93,7 @@ async def test_a_socket_without_life_is_closed_and_one_that_answers_pings_is_not
     ana = await studio.person("ana")
     await studio.parts.heartbeat.stop()
     monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.5)
-    monkeypatch.setattr(heartbeat, "NO_LIFE_S", 1.2)
+    monkeypatch.setattr(gateway_connection, "NO_LIFE_S", 1.2)
     studio.parts.heartbeat.start()
     async with ana.socket() as living, ana.socket() as dead:
         dead.connection.transport.pause_reading()  # neither pings nor anything else reach it: it answers nothing

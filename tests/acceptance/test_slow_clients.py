@@ -3,8 +3,11 @@
 import asyncio
 import socket
 
+import pytest
 from websockets.asyncio.client import connect
 
+from server.gateway import connection as gateway_connection
+from server.gateway import heartbeat
 from server.protocol.codec import parse
 from tests.running_studio import RunningStudio, Socket
 
@@ -54,5 +57,32 @@ async def test_what_is_unsent_is_bounded(studio: RunningStudio) -> None:
         for number in range(100):
             await hers.say(room, f"{number} {TEXT}")
         (connection,) = [c for c in studio.parts.hub.connections() if c.user_id == ben.id]
-        unsent = connection._socket._protocol.transport.get_write_buffer_size()  # type: ignore[attr-defined]
-        assert unsent <= 256 * 1024 + 2 * 16_000
+        assert connection._socket.unsent <= 256 * 1024 + 2 * 16_000  # type: ignore[attr-defined]
+
+
+async def test_a_socket_that_takes_nothing_for_a_minute_is_closed_and_one_that_drains_is_not(
+    studio: RunningStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_connection, "MAX_SLOW_S", 1.0)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.5)
+    await studio.parts.heartbeat.stop()
+    studio.parts.heartbeat.start()
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    room = await ana.room(members=[ben.id])
+    narrow = socket.create_connection(("127.0.0.1", studio.port))
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    async with ana.socket("/ws", room) as hers, connect(
+        f"ws://127.0.0.1:{studio.port}/ws", sock=narrow, additional_headers={"Authorization": f"Bearer {ben.token}"},
+        max_size=None, max_queue=1, compression=None, ping_interval=None, close_timeout=0.5,
+    ) as slow:  # fmt: skip
+        await Socket(slow).subscribe({room: None})
+        for number in range(100):
+            await hers.send("send", conversation=room, text=f"{number} {TEXT}")
+        await hers.wait_for(lambda frame: frame["type"] == "event" and frame["seq"] == 100, timeout_s=30)
+        for _ in range(20):  # two seconds of reading a little: slow alone is no reason
+            await slow.recv()
+            await asyncio.sleep(0.1)
+        assert studio.parts.hub.connection_count == 2
+        async with asyncio.timeout(10):  # and then nothing at all
+            while studio.parts.hub.connection_count > 1:
+                await asyncio.sleep(0.05)

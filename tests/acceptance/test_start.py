@@ -212,5 +212,5 @@ def in_the_open() -> Iterator[Path]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 -- files tell nobody
+        while not condition():
             await asyncio.sleep(0.005)

@@ -168,7 +168,7 @@ async def test_a_run_that_was_killed_is_completed_by_the_next(database: Database
         await asyncio.gather(run, return_exceptions=True)
     done: int = await database.fetch_value("SELECT coalesce(max(last_seq), 0) FROM heads")
 
-    def kill(_bytes: int, _bytes_in_all: int, found: int) -> None:
+    def kill(_bytes: int, found: int) -> None:
         if found > done:
             run.cancel()
 
@@ -323,12 +323,11 @@ async def test_a_busy_database_is_tried_again(database: Database, log: Log, monk
 @pytest.mark.usefixtures("small_chunks")
 async def test_progress_goes_up_to_the_end(database: Database, log: Log) -> None:
     files = [log(*said(35)), log(*said(12), "=== end", name="2005-05-20.txt")]
-    told: list[tuple[int, int, int]] = []
+    told: list[tuple[int, int]] = []
     await import_irc(database, files, "ubuntu", lambda *step: told.append(step))
     size = sum(file.stat().st_size for file in files)
     assert told == sorted(told)
-    assert told[-1] == (size, size, 47)
-    assert {total for _, total, _ in told} == {size}
+    assert told[-1] == (size, 47)
 
 
 # The reader leaves its files to the collector.

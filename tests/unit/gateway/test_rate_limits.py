@@ -37,6 +37,14 @@ def test_a_burst_passes_and_then_the_rate() -> None:
     assert [bucket.take("ada", 10.0) == 0.0 for _ in range(41)] == [True] * 40 + [False]
 
 
+def test_quiet_time_saves_up_no_more_than_a_burst() -> None:
+    bucket = TokenBucket(rate_per_s=10, burst=40)
+    for _ in range(40):
+        bucket.take("busy", 0.0)  # stands before the other and is not forgotten yet
+    bucket.take("quiet", 0.1)
+    assert [bucket.take("quiet", 3.9) for _ in range(41)].count(0.0) == 40
+
+
 def test_a_refused_call_costs_nothing() -> None:
     bucket = TokenBucket(rate_per_s=1, burst=1)
     assert bucket.take("ada", 0.0) == 0.0

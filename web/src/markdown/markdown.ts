@@ -9,8 +9,9 @@ import { Marked, type Token, type TokenizerAndRendererExtension, type Tokens } f
 
 /** One top-level block. While an answer streams only the last ones change. */
 export interface Block {
-  readonly raw: string;
   readonly html: string;
+  /** The text of a paragraph that holds nothing else, as most messages are: it needs no HTML at all. */
+  readonly plain: string | null;
 }
 
 /** The names that a message mentions, and whether that is the reader. Names are compared without case. */
@@ -22,7 +23,7 @@ const MAX_NAME_LENGTH = 32;
 export function renderBlocks(text: string, mentioned: MentionedNames = new Map()): readonly Block[] {
   const marked = markedFor(mentioned);
   const tokens = marked.lexer(text);
-  return tokens.filter(isVisible).map((token) => ({ raw: token.raw, html: marked.parser([token]) }));
+  return tokens.filter(isVisible).map((token) => ({ html: marked.parser([token]), plain: plainText(token) }));
 }
 
 export function renderMarkdown(text: string, mentioned: MentionedNames = new Map()): string {
@@ -35,8 +36,13 @@ function isVisible(token: Token): boolean {
   return token.type !== 'space' && token.type !== 'def';
 }
 
-const without: MentionedNames = new Map();
-const plain = newMarked(without);
+function plainText(token: Token): string | null {
+  if (token.type !== 'paragraph' || token.raw.includes('&')) return null; // an entity is the parser's to read
+  const [only, ...others] = token.tokens ?? [];
+  return only?.type === 'text' && others.length === 0 && only.raw === token.raw ? only.raw : null;
+}
+
+const plain = newMarked(new Map());
 
 function markedFor(mentioned: MentionedNames): Marked {
   return mentioned.size === 0 ? plain : newMarked(mentioned);

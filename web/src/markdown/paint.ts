@@ -13,10 +13,16 @@ export function paint(node: Element, blocks: readonly Block[]): void {
   blocks.forEach((block, index) => {
     if (before[index]?.html === block.html) return;
     const place = node.children[index] ?? node.appendChild(newPlace());
-    place.replaceChildren(sanitise(block.html));
+    place.replaceChildren(block.plain === null ? sanitise(block.html) : paragraph(block.plain));
   });
   while (node.children.length > blocks.length) node.lastElementChild?.remove();
   painted.set(node, blocks);
+}
+
+function paragraph(text: string): Element {
+  const place = document.createElement('p');
+  place.textContent = text;
+  return place;
 }
 
 function newPlace(): Element {

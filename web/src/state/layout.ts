@@ -23,12 +23,12 @@ export function layout(messages: readonly Message[], newAfter: Seq | null, me: s
   let dividerIsSet = newAfter === null;
   return messages.map((message, index) => {
     const before = messages[index - 1];
-    const day = midnight(message.at);
-    const isNewDay = !before || midnight(before.at) !== day;
+    const { dayMs } = timesOf(message);
+    const isNewDay = !before || timesOf(before).dayMs !== dayMs;
     const isFirstNew = !dividerIsSet && message.seq > (newAfter ?? 0) && message.actor.id !== me;
     if (isFirstNew) dividerIsSet = true;
     return {
-      dayMs: isNewDay ? day : null,
+      dayMs: isNewDay ? dayMs : null,
       leads: isNewDay || isFirstNew || opensGroup(before, message),
       isFirstNew,
     };
@@ -41,10 +41,23 @@ function opensGroup(before: Message, message: Message): boolean {
     before.actor.kind !== message.actor.kind ||
     message.reply_to !== null ||
     message.run !== null ||
-    Date.parse(message.at) - Date.parse(before.at) > GROUP_PAUSE_MS
+    timesOf(message).atMs - timesOf(before).atMs > GROUP_PAUSE_MS
   );
 }
 
-function midnight(at: string): number {
-  return new Date(at).setHours(0, 0, 0, 0);
+interface Times {
+  readonly atMs: number;
+  readonly dayMs: number;
+}
+
+/** Messages are frozen values, so what follows from one is worked out once. */
+const known = new WeakMap<Message, Times>();
+
+function timesOf(message: Message): Times {
+  const before = known.get(message);
+  if (before) return before;
+  const at = new Date(message.at);
+  const times = { atMs: at.getTime(), dayMs: at.setHours(0, 0, 0, 0) };
+  known.set(message, times);
+  return times;
 }

@@ -10,7 +10,7 @@ import type { ConnectionState } from '../connection/socket';
 import { explainError } from '../protocol/problems';
 import type { Account, ConversationId, MessageId, Seq } from '../protocol/words';
 import type { Kept } from '../state/kept';
-import { landing } from '../state/select';
+import { WELCOME_ROOM, landing } from '../state/select';
 import type { ConversationState, Studio } from '../state/studio';
 import { placeFragment, readPlace } from './links';
 
@@ -49,6 +49,8 @@ export class StudioView {
   notices = $state.raw<readonly Notice[]>([]);
   question = $state.raw<Question | null>(null);
   announcement = $state('');
+  /** The open conversation is scrolled to its end. */
+  isFollowing = false;
   isLoaded = $state(false);
   #isDrawing = false;
   #noticeCount = 0;
@@ -65,12 +67,12 @@ export class StudioView {
     return this.place === null ? null : (this.studio.conversations[this.place] ?? null);
   }
 
-  start(): void {
+  start(isNewcomer: boolean): void {
     this.#stopListening = this.client.store.listen(() => this.#draw());
     window.addEventListener('hashchange', this.#followAddress);
     document.addEventListener('visibilitychange', this.#show);
     this.client.start();
-    void this.#land();
+    void this.#land(isNewcomer);
   }
 
   stop(): void {
@@ -136,6 +138,15 @@ export class StudioView {
     this.newAfter = open && open.unread > 0 ? open.read : null;
   }
 
+  /** Before it is drawn, so that no count flashes up beside what is in front of the reader's eyes. */
+  readFollowed(): boolean {
+    const timeline = this.client.store.studio.conversations[this.place ?? '']?.timeline;
+    if (!this.isFollowing || !timeline || timeline.hasNewer || document.hidden || !document.hasFocus()) return false;
+    const { id, cursor } = this.client.store.studio.conversations[this.place ?? ''] ?? {};
+    if (id !== undefined && cursor !== undefined) this.client.read(id, cursor);
+    return true;
+  }
+
   /** The conversation is gone, or I am no longer in it: to the next best place, on a phone to the list. */
   leavePlace(): void {
     const isNarrow = window.matchMedia('(max-width: 720px)').matches;
@@ -143,8 +154,9 @@ export class StudioView {
     this.#followAddress();
   }
 
-  async #land(): Promise<void> {
+  async #land(isNewcomer: boolean): Promise<void> {
     await this.attempt(() => this.client.loadConversations());
+    if (isNewcomer) await this.#joinWelcome().catch(() => undefined); // a kindness: the list of rooms is there without it
     this.isLoaded = true;
     this.#show();
     const wanted = readPlace(location.hash) ?? this.kept.place(this.me.id);
@@ -154,11 +166,18 @@ export class StudioView {
     this.#followAddress();
   }
 
+  async #joinWelcome(): Promise<void> {
+    if (landing(this.client.store.studio) !== null) return;
+    const room = (await this.client.api.publicRooms('')).find(({ title }) => title === WELCOME_ROOM);
+    if (room) this.client.learn(await this.client.api.join(room.id));
+  }
+
   readonly #followAddress = (): void => {
     const place = readPlace(location.hash);
     if (place === this.place) return;
     if (this.place !== null) this.client.close(this.place);
     this.place = place;
+    this.isFollowing = false;
     this.markNew();
     if (place === null || !this.client.store.studio.conversations[place]) return;
     this.kept.keepPlace(this.me.id, place);
@@ -180,6 +199,7 @@ export class StudioView {
   }
 
   readonly #show = (): void => {
+    this.readFollowed();
     this.#isDrawing = false;
     this.studio = this.client.store.studio;
   };

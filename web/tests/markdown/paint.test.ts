@@ -14,6 +14,29 @@ test('a growing answer replaces its last block and leaves the others as they are
   expect(node.textContent.replaceAll('\n', '')).toBe('firstsecondthird');
 });
 
+test('a plain paragraph looks the same with and without the detour over HTML', () => {
+  for (const text of [
+    'just words',
+    'a < b & "c"',
+    '&amp; stays an entity',
+    'trailing  ',
+    'two\nlines',
+    'see https://example.org',
+    'a \\* b',
+    "it's",
+  ]) {
+    const [node, detour] = [document.createElement('div'), document.createElement('div')];
+    const blocks = renderBlocks(text);
+    paint(node, blocks);
+    paint(
+      detour,
+      blocks.map((block) => ({ ...block, plain: null })),
+    );
+    expect(node.textContent.trim(), text).toBe(detour.textContent.trim());
+    expect(node.querySelectorAll('*').length, text).toBe(detour.querySelectorAll('*').length);
+  }
+});
+
 test('a shorter text leaves nothing behind', () => {
   const node = document.createElement('div');
   paint(node, renderBlocks('one\n\ntwo\n\nthree'));

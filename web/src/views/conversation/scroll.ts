@@ -71,8 +71,10 @@ export class ScrollKeeper {
 
   /** The last row of which something is seen. */
   lastSeen(): HTMLElement | null {
+    const rows = this.#rows();
     const { clientHeight } = this.#viewport;
-    return this.#rows().findLast((row) => this.#offset(row) < clientHeight) ?? null;
+    const next = firstWhere(rows, (row) => this.#offset(row) >= clientHeight);
+    return rows[next - 1] ?? null;
   }
 
   readonly #remember = (): void => {
@@ -85,8 +87,11 @@ export class ScrollKeeper {
   };
 
   #keepAnchor(): void {
-    const row = this.#rows().find((candidate) => this.#offset(candidate) + candidate.offsetHeight > 0);
-    this.#anchor = row ? { row, offset: this.#offset(row) } : null;
+    this.#anchor = null;
+    if (this.#isAtEnd) return; // nothing to measure for the common reader
+    const rows = this.#rows();
+    const row = rows[firstWhere(rows, (candidate) => this.#offset(candidate) + candidate.offsetHeight > 0)];
+    if (row) this.#anchor = { row, offset: this.#offset(row) };
   }
 
   #offset(row: HTMLElement): number {
@@ -96,4 +101,16 @@ export class ScrollKeeper {
   #rows(): HTMLElement[] {
     return [...this.#content.querySelectorAll<HTMLElement>('[data-message]')];
   }
+}
+
+/** Rows stand in order, so nine looks find the one among four hundred. */
+function firstWhere(rows: readonly HTMLElement[], isPast: (row: HTMLElement) => boolean): number {
+  let [low, high] = [0, rows.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const row = rows[middle];
+    if (row && isPast(row)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }
