@@ -9,6 +9,7 @@ order of the log.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 from loguru import logger
@@ -27,13 +28,17 @@ from server.bus.bus import (
 )
 from server.hub.event_frames import notice_of
 from server.hub.feed import Feed, Listener, Prepare
+from server.protocol import clock
 from server.protocol.codec import decode_stored, encode
+from server.protocol.errors import ChatError
 from server.protocol.events import ConversationUpdated, MemberJoined, MemberLeft, MemberRole
 from server.protocol.frames import Actor, Event, ServerFrame
 from server.storage.log_reader import LogReader
 from server.storage.message_log import Stored
 
 REPAIR_EVENTS = 1000  # read at once when a hole is found
+COMPARE_EVERY_S = 2.0
+COMPARE_OVERLAP = timedelta(seconds=10)  # a head shows the time at which its transaction was made, not of its commit
 
 
 class Connection(Listener, Protocol):
@@ -76,6 +81,7 @@ class Hub:
 
     async def open(self) -> None:
         await self._bus.listen(STUDIO_TOPIC, self._on_notice)
+        self.spawn(self._find_quiet_holes())
 
     # Connections
 
@@ -169,8 +175,31 @@ class Hub:
 
     async def _repair(self, feed: Feed) -> None:
         """Read what the feed misses, once for everybody here."""
-        rows = await self._reader.since(feed.conversation, feed.head, REPAIR_EVENTS)
+        try:
+            rows = await self._reader.since(feed.conversation, feed.head, REPAIR_EVENTS)
+        except ChatError:
+            return  # the database is away: whoever asked asks again
         feed.push([notice_of(stored, actor) for stored, actor in rows])
+
+    async def _find_quiet_holes(self) -> None:
+        """An event that was committed and never announced, with nothing behind it that would show the hole: its committer
+        died, or gave up waiting for the commit's answer, or was another program such as an import."""
+        since = clock.now()
+        while True:
+            await asyncio.sleep(COMPARE_EVERY_S)
+            now = clock.now()
+            try:
+                moved = await self._reader.moved_since(list(self._feeds), since - COMPARE_OVERLAP)
+            except ChatError:
+                continue  # the database is away; later everything that moved meanwhile is looked at
+            since = now
+            for conversation, last in moved.items():
+                feed = self._feeds.get(conversation)
+                while feed is not None and feed.head < last:
+                    before = feed.head
+                    await self._repair(feed)
+                    if feed.head == before:
+                        break
 
     # What travels
 

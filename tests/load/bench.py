@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
         work_dir.chmod(0o711)  # as root, Postgres runs as somebody else and must pass
         cores = take_cores()
         program = build(source, work_dir)
+        _tell("starting Postgres")
         running_studio = stack.enter_context(studio(work_dir / "data", work_dir / "studio.log"))
         client = LoadClient(program, cores.others, work_dir / "client.log", running_studio.postmaster)
         profile = Profiler(client, work_dir)

@@ -5,7 +5,7 @@ import statistics
 import time
 
 from tests.load.load_client import Load
-from tests.load.machine import rss_bytes
+from tests.load.machine import cpu_seconds, rss_bytes
 from tests.load.people import add_room
 from tests.load.processes import BenchError
 from tests.load.setting import Setting, one_event
@@ -26,6 +26,7 @@ PAUSE_S = 0.03
 
 def measure(setting: Setting) -> list[Row]:
     sockets = SOCKETS // 5 if setting.is_quick else SOCKETS
+    setting.tell("starting a studio")
     with setting.studio.serving(setting.cores.server) as server:
         people = setting.people(sockets)
         _serve_a_page(server)
@@ -34,8 +35,10 @@ def measure(setting: Setting) -> list[Row]:
         started = rss_bytes(server.pid)
         answers_ms: list[float] = []
         held: list[int] = []
+        spent_s = [cpu_seconds([server.pid])]
 
         def ask() -> None:
+            spent_s.append(cpu_seconds([server.pid]) - spent_s[0])
             setting.tell(f"asking /healthz beside {sockets:,} sockets")
             answers_ms.extend(_answers_ms(server))
             held.append(rss_bytes(server.pid))
@@ -58,7 +61,7 @@ def measure(setting: Setting) -> list[Row]:
         _row(f"an idle authenticated socket, of {sockets:,} people", each / KB, SOCKET_TARGET_KB, "KB"),
         _row(
             f"{sockets:,} idle sockets: RSS", held[0] / MB, FULL_TARGET_MB, "MB",
-            f"opened in {outcome.connect_s:.1f} s, {sockets / outcome.connect_s:,.0f} a second",
+            f"opened in {outcome.connect_s:.1f} s, {sockets / outcome.connect_s:,.0f} a second, {1e3 * spent_s[1] / sockets:.2f} ms of the server's CPU each",
         ),
         _row(
             f"{sockets:,} idle sockets: /healthz, the latest of {QUESTIONS}", max(answers_ms), HEALTH_TARGET_MS, "ms",

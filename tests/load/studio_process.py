@@ -8,6 +8,7 @@ import asyncio
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 import asyncpg
 
 from server.storage.embedded_postgres import EmbeddedPostgres
-from tests.load.processes import BenchError, Process, running, tail
+from tests.load.processes import START_TIMEOUT_S, BenchError, Process, running, tail
 
 READ_FROM_OUTSIDE = ("CHAT_STUDIO_", "DATABASE_URL", "REDIS_URL", "SENTRY_DSN")  # a benchmark measures the defaults
 
@@ -49,9 +50,14 @@ class Studio:
 
     def _port_of(self, process: Process) -> int:
         assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"Chat Studio: http://[^/ ]*:(\d+)", line):
-                return int(found[1])
+        watchdog = threading.Timer(START_TIMEOUT_S, process.kill)
+        watchdog.start()
+        try:
+            for line in process.stdout:
+                if found := re.search(r"Chat Studio: http://[^/ ]*:(\d+)", line):
+                    return int(found[1])
+        finally:
+            watchdog.cancel()
         raise BenchError(f"the studio did not start: {tail(self.log)}")
 
 

@@ -24,7 +24,7 @@ from server.protocol.events import (
 from server.protocol.ids import new_id
 from server.protocol.search import SearchAnswer
 from server.storage.database import Database
-from server.storage.search import SearchIndex
+from server.storage.search import SearchIndex, Viewer, Wanted
 from tests.integration.hub.library import Library
 
 CROSSWOZ = Path(__file__).parents[4] / "shared" / "data" / "chat" / "crosswoz-zh" / "val.json.zip"
@@ -184,6 +184,8 @@ async def test_a_deleted_message_is_not_found_even_before_the_index_knows(
     answer = await library.search.search(ada, "secret")
     assert answer.results == []
     assert not answer.complete
+    wanted = Wanted(["secret"], is_open=False)
+    assert await library.index.hits(Viewer(ada.user_id, sees_public=True), "'secret'", wanted, 10) == []
 
 
 async def test_an_answer_is_found_once_it_has_ended_and_by_its_model(library: Library) -> None:
@@ -195,6 +197,7 @@ async def test_an_answer_is_found_once_it_has_ended_and_by_its_model(library: Li
     assert await library.texts(ada, "tea") == ["No tea.", "Tea is fine.", "what about tea?"]
     assert await library.texts(ada, "tea", model="demo") == ["Tea is fine."]
     assert await library.texts(ada, "tea", model="nobody") == []
+    assert await library.texts(ada, "tea", model=ada.user_id) == []
 
 
 async def test_what_one_may_not_read_is_not_found(library: Library) -> None:

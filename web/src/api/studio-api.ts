@@ -20,10 +20,12 @@ import type {
   MessagePage,
   Role,
   Seq,
+  StudioRole,
   User,
   UserId,
   Visibility,
 } from '../protocol/words';
+import type { Reader } from '../protocol/reading';
 import type { Http } from './http';
 
 export interface Policy {
@@ -45,6 +47,15 @@ export interface Session {
   readonly last_used_at: string;
   readonly user_agent: string;
   readonly current: boolean;
+}
+
+export interface ManagedAccount extends Account {
+  readonly disabled: boolean;
+}
+
+export interface OneTimeAddress {
+  readonly link: string;
+  readonly expires_at: string;
 }
 
 export interface Found {
@@ -113,10 +124,27 @@ export class StudioApi {
     return this.#http.get('/api/users', (body) => body.list('users', readUser), { query, limit });
   }
 
+  accounts(query: string): Promise<readonly ManagedAccount[]> {
+    const read = (from: Reader) => ({ ...readAccount(from), disabled: from.is('disabled') });
+    return this.#http.get('/api/admin/users', (body) => body.list('users', read), { query, page_size: 100 });
+  }
+
+  changeAccount(user: UserId, change: { role?: StudioRole; disabled?: boolean }): Promise<void> {
+    return this.#http.tell('PATCH', `/api/admin/users/${encodeURIComponent(user)}`, change);
+  }
+
+  resetLink(user: UserId): Promise<OneTimeAddress> {
+    return this.#http.post(`/api/admin/users/${encodeURIComponent(user)}/reset-link`, {}, readLink);
+  }
+
+  invitation(role: StudioRole): Promise<OneTimeAddress> {
+    return this.#http.post('/api/admin/invitations', { role }, readLink);
+  }
+
   /** One page of mine, most recently used first; `pages` tells how many there are. */
   conversations(page: number): Promise<{ conversations: readonly Conversation[]; pages: number }> {
     const query = { page, page_size: 100, sort_by: 'updated_at', sort_order: 'desc' };
-    const read = (body: Parameters<Parameters<Http['get']>[1]>[0]) => ({
+    const read = (body: Reader) => ({
       conversations: body.list('conversations', readConversation),
       pages: body.countOr('total_pages', 1),
     });
@@ -174,7 +202,7 @@ export class StudioApi {
   }
 
   search(query: string, conversation?: ConversationId): Promise<readonly Found[]> {
-    const read = (from: Parameters<Parameters<Http['get']>[1]>[0]) =>
+    const read = (from: Reader) =>
       from.list('results', (found) => ({
         conversation: found.text('conversation'),
         title: found.textOr('title', ''),
@@ -182,6 +210,10 @@ export class StudioApi {
       }));
     return this.#http.get('/api/search', read, { query, conversation, limit: 30 });
   }
+}
+
+function readLink(from: Reader): OneTimeAddress {
+  return { link: from.text('link'), expires_at: from.textOr('expires_at', '') };
 }
 
 function at(id: ConversationId): string {

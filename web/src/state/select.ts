@@ -3,6 +3,9 @@
 import type { ConversationId, Message, UserId } from '../protocol/words';
 import type { ConversationState, OutboxEntry, Studio } from './studio';
 
+/** The title of the room that every studio begins with. */
+export const WELCOME_ROOM = 'Welcome';
+
 export interface Sections {
   readonly rooms: readonly ConversationState[];
   readonly privateChats: readonly ConversationState[];
@@ -31,7 +34,7 @@ export function totalUnread(studio: Studio): number {
 /** Where a person lands who asked for nothing in particular: the room made for newcomers, else the first there is. */
 export function landing(studio: Studio): ConversationId | null {
   const { rooms, assistants, privateChats } = sections(studio.conversations);
-  const welcome = rooms.find(({ title }) => title === 'Welcome');
+  const welcome = rooms.find(({ title }) => title === WELCOME_ROOM);
   return (welcome ?? rooms[0] ?? privateChats[0] ?? assistants[0])?.id ?? null;
 }
 

@@ -46,14 +46,14 @@ export class Session {
     }
   }
 
-  /** Signed in by now: the cookie says as whom. */
-  async enter(): Promise<void> {
+  /** Signed in by now: the cookie says as whom. Whoever just made an account is shown into the room for newcomers. */
+  async enter(isNewcomer = false): Promise<void> {
     this.account = await this.api.me();
     this.link = null;
     this.notice = '';
     this.view?.stop();
     this.view = new StudioView(this.#newClient(this.account), this.kept, this.account);
-    this.view.start();
+    this.view.start(isNewcomer);
     this.phase = 'studio';
   }
 
