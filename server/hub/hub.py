@@ -182,8 +182,8 @@ class Hub:
         feed.push([notice_of(stored, actor) for stored, actor in rows])
 
     async def _find_quiet_holes(self) -> None:
-        """An event that was committed and never announced, with nothing behind it that would show the hole: its committer
-        died, or gave up waiting for the commit's answer, or was another program such as an import."""
+        """Events that were committed and never announced, with nothing behind them that would show the hole: their
+        committer died, or gave up waiting for the commit's answer, or was another program such as an import."""
         since = clock.now()
         while True:
             await asyncio.sleep(COMPARE_EVERY_S)

@@ -1,6 +1,7 @@
 """Reading the log: what a client missed, pages of events, and where each conversation stands."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from server.protocol.frames import Actor
 from server.storage.database import Database, Record
@@ -26,6 +27,15 @@ class LogReader:
             conversations,
         )
         return {row["conversation"]: Head(row["last_seq"], row["first_seq"], row["epoch"]) for row in rows}
+
+    async def moved_since(self, conversations: list[str], since: datetime) -> dict[str, int]:
+        """The last seq of those conversations that have got an event since then."""
+        rows = await self._database.fetch(
+            "SELECT conversation, last_seq FROM heads WHERE conversation = ANY($1::uuid[]) AND updated_at >= $2",
+            conversations,
+            since,
+        )
+        return {row["conversation"]: row["last_seq"] for row in rows}
 
     async def since(
         self, conversation: str, after: int, limit: int, up_to: int | None = None
