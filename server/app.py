@@ -75,7 +75,12 @@ class Parts:
         )
         names = self.assistant.model_names
         self.studio = Studio(
-            accounts=Accounts(database, registration=settings.registration, on_grants_ended=self.hub.end_grants),
+            accounts=Accounts(
+                database,
+                registration=settings.registration,
+                on_grants_ended=self.hub.end_grants,
+                on_rights_changed=self.hub.renew_rights,
+            ),
             standings=standings,
             hub=self.hub,
             rooms=Rooms(self.conversations, self.queue, self.hub, people, standings, names),

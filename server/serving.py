@@ -117,13 +117,18 @@ async def _serve_on(
     database = Database(dsn)
     await database.open()
     parts = Parts(settings, database)
+    try:
+        application = make_app(parts)
+    except ValueError as error:
+        await database.close()
+        raise StartError(f"CHAT_STUDIO_PUBLIC_URL or CHAT_STUDIO_ALLOWED_ORIGINS: {error}") from None
     keeping = asyncio.get_running_loop().create_task(_keep_alive(postgres, database)) if postgres else None
     try:
         await parts.open()
         is_first_start = await parts.studio.accounts.ensure_admin()
         if is_first_start and settings.sample_room:
             await make_sample_room(parts.studio.rooms, parts.studio.accounts, parts.queue)
-        server = Server(uvicorn_config(settings, make_app(parts)))
+        server = Server(uvicorn_config(settings, application))
         serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
@@ -224,7 +229,8 @@ async def _greet(settings: Settings, parts: Parts, listener: socket.socket) -> N
     accounts = parts.studio.accounts
     if not settings.rate_limits:
         logger.warning("rate and connection limits are off (CHAT_STUDIO_RATE_LIMITS): for benchmarks only")
-    if is_loopback_host(settings.host):
+    # Behind a proxy nobody can be told to sit at this machine: then the sign-in link would be refused.
+    if is_loopback_host(settings.host) and settings.public_url is None:
         token = await accounts.sign_in_link_token()
         link = f"  -  sign in as admin: {address}/#sign-in={token}" if token else ""
     elif await accounts.needs_set_up():

@@ -44,9 +44,10 @@ class UserNotice(msgspec.Struct, frozen=True, tag="user"):
 
 
 class GrantsEnded(msgspec.Struct, frozen=True, tag="grants"):
-    """These sign-ins have ended: no socket under them gets another byte."""
+    """No socket under these sign-ins gets another byte; `close_code` says whether they may come back."""
 
     grants: list[str]
+    close_code: int
 
 
 Notice = EventsNotice | PassingNotice | UserNotice | GrantsEnded

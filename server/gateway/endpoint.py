@@ -152,6 +152,9 @@ class SocketEndpoint:
         metrics.connections.inc()
         try:
             await studio.hub.attach(connection)
+            # From here on an ended grant cuts this socket; one that ended while it was let in must be asked about.
+            if not await studio.accounts.access.is_current(identity):
+                connection.end(4500, "session ended")
             await self._welcome(connection)
         except ChatError as error:
             connection.tell(ErrorFrame(code=error.code, message=error.detail, retryable=error.retryable))

@@ -36,6 +36,8 @@ from server.protocol.frames import Actor, Event, ServerFrame
 from server.storage.log_reader import LogReader
 from server.storage.message_log import Stored
 
+SESSION_ENDED = 4500
+RIGHTS_CHANGED = 4014
 REPAIR_EVENTS = 1000  # read at once when a hole is found
 COMPARE_EVERY_S = 2.0
 COMPARE_OVERLAP = timedelta(seconds=10)  # a head shows the time at which its transaction was made, not of its commit
@@ -223,7 +225,11 @@ class Hub:
 
     async def end_grants(self, grants: Sequence[str]) -> None:
         """Cut the sockets under these grants, on every node."""
-        self._bus.publish(STUDIO_TOPIC, GrantsEnded(list(grants)))
+        self._bus.publish(STUDIO_TOPIC, GrantsEnded(list(grants), SESSION_ENDED))
+
+    async def renew_rights(self, grants: Sequence[str]) -> None:
+        """Cut the sockets under these grants: they come back and learn their new rights."""
+        self._bus.publish(STUDIO_TOPIC, GrantsEnded(list(grants), RIGHTS_CHANGED))
 
     def _on_notice(self, notice: Notice) -> None:
         match notice:
@@ -241,7 +247,8 @@ class Hub:
                 ended = set(notice.grants)
                 for connection in self.connections():
                     if connection.grant_id in ended:
-                        connection.end(4500, "session ended")
+                        reason = "session ended" if notice.close_code == SESSION_ENDED else "your rights have changed"
+                        connection.end(notice.close_code, reason)
 
     def _tell_user(self, notice: UserNotice) -> None:
         sockets = tuple(self._connections.get(notice.user, ()))

@@ -5,8 +5,8 @@ Out:  their messages in the room's log, by users who cannot sign in, and a repor
 Promises: a line is imported once, however often the import runs, also when it was killed in the middle: its id is made
 of day, line number and content. Nicknames are users with `origin` import; where a name is not possible here, or belongs
 to somebody with an account, they get one made of it. It works beside a running server, which goes on writing to the
-same room: the room's row is held for one chunk at a time. Sockets are not told message by message: whoever has the room
-open sees what came after a reload, or when the next message makes the server read what it missed.
+same room: the room's row is held for one chunk at a time. Nothing is announced message by message: the server compares
+heads, so whoever has the room open sees the messages within seconds.
 """
 
 import asyncio

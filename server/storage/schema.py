@@ -69,5 +69,6 @@ async def _migrate(dsn: str) -> None:
         await child.wait()
         raise
     if child.returncode != 0:
-        lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
+        text = output.decode(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("(", "[", " "))]
         raise SchemaError(f"the database could not be migrated: {lines[-1] if lines else 'no reason given'}")

@@ -66,6 +66,7 @@ class Cast:
 
     studio: RunningStudio
     people: dict[str, Person]
+    nobody: httpx2.AsyncClient
     openapi: dict[str, Any]
     secret: Room = field(default_factory=lambda: Room(""))
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
@@ -113,10 +114,8 @@ class Cast:
         return word_of(answer)
 
     async def request(self, role: str, method: str, path: str, **more: Any) -> httpx2.Response:
-        if role in self.people:
-            return await self.people[role].http.request(method, path, **more)
-        async with httpx2.AsyncClient(base_url=self.studio.url) as nobody:
-            return await nobody.request(method, path, **more)
+        http = self.people[role].http if role in self.people else self.nobody
+        return await http.request(method, path, **more)
 
     def value(self, name: str, which: str, role: str, room: Room) -> str:
         match name:
@@ -201,7 +200,8 @@ async def cast(module_database: Database) -> AsyncIterator[Cast]:
         for name in (*MEMBERS, *OTHERS):
             people[name] = await studio.person(name, name if name in ("admin", "guest") else "member")
         openapi = await people["member"].call("GET", "/openapi.json", expect=200)
-        made = Cast(studio, people, openapi)
+        nobody = await studio.stack.enter_async_context(httpx2.AsyncClient(base_url=studio.url, verify=False))
+        made = Cast(studio, people, nobody, openapi)
         made.secret = await made.room(visibility="private")
         yield made
 

@@ -104,3 +104,16 @@ async def test_a_socket_without_life_is_closed_and_one_that_answers_pings_is_not
         assert await dead.closed() == 4012
         await asyncio.sleep(1.5)
         await living.settle()
+
+
+async def test_a_changed_role_sends_the_socket_away_to_come_back_and_an_ended_session_for_good(
+    studio: RunningStudio,
+) -> None:
+    ana, admin = await studio.person("ana"), await studio.person("root", role="admin")
+    async with ana.socket() as socket:
+        await admin.call("PATCH", f"/api/admin/users/{ana.id}", {"role": "guest"}, expect=200)
+        assert await socket.closed() == 4014
+    async with ana.socket() as socket:
+        assert socket.welcome["user"]["role"] == "guest"
+        await admin.call("PATCH", f"/api/admin/users/{ana.id}", {"disabled": True}, expect=200)
+        assert await socket.closed() == 4500

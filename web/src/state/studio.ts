@@ -6,7 +6,6 @@
 
 import type { SendFrame } from '../protocol/frames';
 import type {
-  ClientId,
   ConversationId,
   ConversationKind,
   Epoch,
@@ -128,7 +127,3 @@ export const emptyStudio: Studio = {
   outbox: [],
   endedRuns: [],
 };
-
-export function findEntry(studio: Studio, id: ClientId): OutboxEntry | undefined {
-  return studio.outbox.find((entry) => entry.frame.id === id);
-}
