@@ -6,6 +6,7 @@ send `hello` with a ticket.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from server.protocol.frames import SUBPROTOCOL, ErrorFrame, Hello, Welcome
 from server.telemetry import metrics
 
 HELLO_TIMEOUT_S = 10.0
+ADDRESS = re.compile(r"/ws(?:/(room|private)/([^/]+))?")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -91,15 +93,15 @@ class SocketEndpoint:
 
     async def _bound(self, scope: Scope, identity: Identity) -> str | None:
         """The conversation in the path, which must be one that this person may read."""
-        path: str = scope["path"]
-        kind, _, name = path.removeprefix("/ws").strip("/").partition("/")
+        address = ADDRESS.fullmatch(scope["path"])
+        if address is None:
+            raise NotFound("there is no such address")
+        kind, name = address.groups()
         if kind == "room":
             await self._studio.check(identity, Permission.READ, name)
-            return name
+            return str(name)
         if kind == "private":
             return await self._studio.rooms.private_chat_with(identity, name)
-        if kind:
-            raise NotFound("there is no such address")
         return None
 
     def _acquire_after_hello(self, identity: Identity) -> None:

@@ -7,8 +7,10 @@ from server.storage.database import Database
 from tests.acceptance.conftest import MakePeople
 from tests.running_studio import Person, run_studio
 
+NO_FILTER: dict[str, Any] = {}
 
-async def search(person: Person, expect: int = 200, **parameters: Any) -> Any:
+
+async def search(person: Person, expect: int = 200, /, **parameters: Any) -> Any:
     return await person.call("GET", "/api/search", params=parameters, expect=expect)
 
 
@@ -37,7 +39,7 @@ async def test_the_answer_of_a_model_is_found_by_its_name(people: MakePeople) ->
         await socket.event("run.ended")
     names = [
         [result["message"]["actor"]["id"] for result in (await search(ana, query="marmalade", **model))["results"]]
-        for model in ({}, {"model": "demo"}, {"model": "other"})
+        for model in (NO_FILTER, {"model": "demo"}, {"model": "other"})
     ]
     assert names == [["demo", ana.id], ["demo"], []]
 

@@ -16,7 +16,7 @@ MEMBERS = 500
 SINGLE_TARGET = 0.7
 MANY = 64
 MANY_TARGET = 20.0
-SECONDS = 2.5
+SECONDS = 2.0
 
 
 def measure(setting: Setting) -> list[Row]:

@@ -12,7 +12,9 @@ from tests.load.table import Pairs, Row
 
 RATE_PER_S = 100
 TARGET = 2.0
-SECONDS = 5.0  # 500 messages a round: p99 is the fifth latest
+KEPT_UP = 0.98
+QUEUE_MS = 100.0  # ten messages are under way at once: they wait for one another
+SECONDS = 4.0  # 400 messages a round: p99 is the fourth latest
 
 
 def measure(setting: Setting) -> list[Row]:
@@ -35,13 +37,22 @@ def measure(setting: Setting) -> list[Row]:
         setting.profile(
             "latency", server, lambda: setting.client.run(room.load(rate_per_s=RATE_PER_S, seconds=4), server.pid)
         )
+    notes = costs(ours) if all(map(_kept_up, ours)) else f"WE DID NOT KEEP UP; {costs(ours)}"
+    is_fair = all(map(_kept_up, theirs))
+    if not is_fair:
+        notes = f"NO VERDICT: the bare loop did not keep up on this busy machine; {notes}"
     return [
-        _row("p50", [o.p50_ms for o in ours], [t.p50_ms for t in theirs], costs(ours)),
-        _row("p99", [o.p99_ms for o in ours], [t.p99_ms for t in theirs], ""),
+        _row("p50", [o.p50_ms for o in ours], [t.p50_ms for t in theirs], is_fair, notes),
+        _row("p99", [o.p99_ms for o in ours], [t.p99_ms for t in theirs], is_fair, ""),
     ]
 
 
-def _row(quantile: str, ours: list[float], theirs: list[float], notes: str) -> Row:
+def _kept_up(outcome: Outcome) -> bool:
+    """Whether nearly all that was offered arrived in the same time; else a queue grew, and its length was measured."""
+    return outcome.deliveries >= KEPT_UP * RATE_PER_S * SECONDS * MEMBERS and outcome.p50_ms < QUEUE_MS
+
+
+def _row(quantile: str, ours: list[float], theirs: list[float], is_fair: bool, notes: str) -> Row:
     pairs = Pairs.of(ours, theirs)
     return Row(
         f"send to last of {MEMBERS} members, {RATE_PER_S} messages a second: {quantile}",
@@ -49,6 +60,6 @@ def _row(quantile: str, ours: list[float], theirs: list[float], notes: str) -> R
         f"bare loop {pairs.beside:.1f} ms",
         pairs.text,
         f"<= {TARGET:.0f}",
-        pairs.ratio <= TARGET,
+        pairs.ratio <= TARGET if is_fair else None,
         notes,
     )

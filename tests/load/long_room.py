@@ -39,7 +39,7 @@ def measure(setting: Setting) -> list[Row]:
         filled_in_s = time.monotonic() - began
         long: list[Outcome] = []
         empty: list[Outcome] = []
-        for number in setting.rounds(6):
+        for number in setting.rounds(5):
             setting.tell(f"sending to the long room and an empty one, round {number + 1}")
             long.append(_send(setting, server, sender, room))
             empty.append(_send(setting, server, sender, add_room(server.port, sender)))

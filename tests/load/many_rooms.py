@@ -21,7 +21,7 @@ from tests.load.table import Row, thousands
 SENDERS = 100
 TARGET = 10_000
 IN_FLIGHT = (4, 1)  # a sender: a busy program, and somebody who waits for each answer; the first is held to the target
-SECONDS = 2.5
+SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)

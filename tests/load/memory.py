@@ -56,12 +56,15 @@ def measure(setting: Setting) -> list[Row]:
         )
         outcome = setting.client.run(load, server.pid, while_open=ask)
     each = (held[0] - started) / sockets
+    opening = (
+        f"{sockets / outcome.connect_s:,.0f} opened a second, {1e3 * spent_s[1] / sockets:.2f} ms of server CPU each"
+    )
     return [
         _row("a started server, one page and one socket later: RSS", started / MB, STARTED_TARGET_MB, "MB"),
         _row(f"an idle authenticated socket, of {sockets:,} people", each / KB, SOCKET_TARGET_KB, "KB"),
         _row(
             f"{sockets:,} idle sockets: RSS", held[0] / MB, FULL_TARGET_MB, "MB",
-            f"opened in {outcome.connect_s:.1f} s, {sockets / outcome.connect_s:,.0f} a second, {1e3 * spent_s[1] / sockets:.2f} ms of the server's CPU each",
+            opening,
         ),
         _row(
             f"{sockets:,} idle sockets: /healthz, the latest of {QUESTIONS}", max(answers_ms), HEALTH_TARGET_MS, "ms",

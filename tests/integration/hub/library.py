@@ -58,6 +58,7 @@ class Library:
     async def answer(self, who: Identity, conversation: str, model: str, text: str) -> str:
         run, message = new_id(), new_id()
         await self.do(who, conversation, RunStarted(run=run, message=message, model=model, reply_to=None))
+        await self.index.catch_up(None, 1)  # it has read the message while it was empty
         ended = RunEnded(run=run, message=message, status="finished", text=text, parts=[], usage=None, cost=None)
         await self._append([Draft(conversation, Actor("model", model, model), ended)])
         return message

@@ -175,6 +175,8 @@ class TestAsyncApi:
         messages = asyncapi["components"]["messages"]
         validator = validator_of(asyncapi, messages["event.message.created"]["payload"])
         assert not validator.is_valid(messages["event.run.ended"]["examples"][0]["payload"])
+        created = messages["event.message.created"]["examples"][0]["payload"]
+        assert not validator.is_valid({**created, "kind": "message.edited"})
 
     def test_every_close_code_of_the_sources_is_explained(self) -> None:
         used = {
