@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -78,6 +79,9 @@ def user_add(
 def import_irc(
     files: Annotated[list[Path], typer.Argument(help="IRC logs, one a day; the date stands in the file's name.")],
     room: Annotated[str, typer.Option(help="Title of the room; it is made if there is none.")],
+    date: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day of a log whose name does not tell it.")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Load IRC logs into a room, with authors and times. Loading the same log again adds nothing."""
@@ -90,7 +94,7 @@ def import_irc(
         from server.hub.irc_import import import_irc as load_irc
 
         with _progress_bar(sum(file.stat().st_size for file in files)) as progress:
-            return str(await load_irc(database, files, room, progress))
+            return str(await load_irc(database, files, room, progress, day=date.date() if date else None))
 
     print(_with_database(settings, load_logs))
 

@@ -99,7 +99,8 @@ class Talker:
             with suppress(OSError, EOFError, websockets.ConnectionClosed, websockets.InvalidHandshake, TimeoutError):
                 async with connect(
                     f"ws://127.0.0.1:{self.person.port}/ws/room/{self._room}", compression=None, ping_interval=None,
-                    additional_headers={"Authorization": f"Bearer {self.person.token}"}, max_queue=None, open_timeout=20,
+                    additional_headers={"Authorization": f"Bearer {self.person.token}"}, max_queue=None,
+                    open_timeout=COME_BACK_TIMEOUT_S,
                 ) as socket:  # fmt: skip
                     await self._talk(socket)
             await asyncio.sleep(self.drains[-1] / 1000 if self.closes and self.closes[-1] == 1012 else RETRY_S)
@@ -184,9 +185,8 @@ class Replay:
 
     async def open(self) -> None:
         first, *others = self._people
-        made = await first.call(
-            "POST", "/api/conversations", {"kind": "room", "title": "#ubuntu", "members": [p.id for p in others]}, expect=201
-        )  # fmt: skip
+        draft = {"kind": "room", "title": "#ubuntu", "members": [person.id for person in others]}
+        made = await first.call("POST", "/api/conversations", draft, expect=201)
         self.room = made["id"]
         for name, person in zip(names_in(self.lines), self._people, strict=True):
             self.talkers[name] = Talker(person, self.room, made["epoch"], self.decoder, self._in_flight)

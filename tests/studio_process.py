@@ -88,8 +88,8 @@ class StudioProcess:
         """Returns when it has said where it is, from which moment on it serves."""
         with self.log.open("ab") as log:
             self._running = await asyncio.create_subprocess_exec(
-                *self._command(*(options or ("--port", str(self.port)))), env=clean_environment(self._environment), stderr=log,
-                stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, cwd=self.data_dir.parent,
+                *self._command(*(options or ("--port", str(self.port)))), env=clean_environment(self._environment),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=self.data_dir.parent,
             )  # fmt: skip
         self.out = ""
         assert self._running.stdout is not None

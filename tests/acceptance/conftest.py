@@ -12,7 +12,6 @@ from server.storage.database import Database
 from tests.running_studio import Person, RunningStudio, run_studio
 from tests.studio_process import StudioProcess, copy_data_dir, make_people, studio_on
 
-
 NUMBERS = count(1)
 
 

@@ -59,15 +59,14 @@ async def test_on_a_socket_for_one_room_frames_need_not_name_it(people: MakePeop
 
 async def test_a_socket_for_a_person_opens_the_private_chat(people: MakePeople) -> None:
     ana, ben = await people("ana", "ben")
-    async with ben.socket() as his:
-        async with ana.socket(f"/ws/private/{ben.id}") as hers:
-            added = await his.wait_for(lambda frame: frame["type"] == "conversation.added")
-            chat = added["conversation"]["id"]
-            assert (added["conversation"]["kind"], added["conversation"]["peer"]["id"]) == ("private", ana.id)
-            assert (await hers.ask("send", text="hello"))["conversation"] == chat
-            async with ben.socket(f"/ws/private/{ana.id}") as there:
-                assert (await there.ask("send", text="hello yourself"))["conversation"] == chat
-                await hers.event("message.created", seq=2)
+    async with ben.socket() as his, ana.socket(f"/ws/private/{ben.id}") as hers:
+        added = await his.wait_for(lambda frame: frame["type"] == "conversation.added")
+        chat = added["conversation"]["id"]
+        assert (added["conversation"]["kind"], added["conversation"]["peer"]["id"]) == ("private", ana.id)
+        assert (await hers.ask("send", text="hello"))["conversation"] == chat
+        async with ben.socket(f"/ws/private/{ana.id}") as there:
+            assert (await there.ask("send", text="hello yourself"))["conversation"] == chat
+            await hers.event("message.created", seq=2)
     chats = await ana.call("GET", "/api/conversations?kind=private", expect=200)
     assert [found["id"] for found in chats["conversations"]] == [chat]
 
@@ -77,8 +76,9 @@ async def test_what_is_not_there_or_not_ours_is_refused_before_the_upgrade(peopl
     foreign = await ana.room()
     bodies = []
     for path in (
-        f"/ws/room/{foreign}", f"/ws/room/{new_id()}", "/ws/room/x", "/ws/room/%00", f"/ws/room/{foreign}/x", "/ws/room/",
-        f"/ws/private/{new_id()}", "/ws/private/x", f"/ws/private/{eve.id}", "/ws/private/", "/ws/nothing", "/nothing",
+        f"/ws/room/{foreign}", f"/ws/room/{new_id()}", "/ws/room/x", "/ws/room/%00", f"/ws/room/{foreign}/x",
+        "/ws/room/", f"/ws/private/{new_id()}",
+        "/ws/private/x", f"/ws/private/{eve.id}", "/ws/private/", "/ws/nothing", "/nothing",
         f"/ws/room/{foreign.upper()}",
     ):  # fmt: skip
         with pytest.raises(websockets.InvalidStatus) as refused:

@@ -11,11 +11,13 @@ import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.irc_replay import LOGS, Replay, days, lines_of, usernames_for
+from tests.running_studio import Person
 from tests.studio_process import StudioProcess
 
 DAYS = days()
@@ -46,6 +48,8 @@ async def test_kills_in_mid_flight_lose_and_double_nothing(started_studio: Studi
     moments = random.Random(seed)
     assert DAY_OF_KILLS is not None
     async with replay_of(started_studio, DAY_OF_KILLS) as replay:
+        asker = next(iter(replay.talkers.values())).person
+        answer = await begin_answer(asker)
         for _ in range(3):
             saying = asyncio.create_task(replay.say_some(moments.randrange(150, 300)))
             await until_said(replay, replay.said + moments.randrange(20, 140))
@@ -57,6 +61,7 @@ async def test_kills_in_mid_flight_lose_and_double_nothing(started_studio: Studi
         replay.check()
         await replay.check_stored()
         assert sum(talker.repeated for talker in replay.talkers.values()) > 0, "no kill met a message in flight"
+        await check_interrupted(asker, answer)
 
 
 async def test_a_stop_in_mid_traffic_tells_everybody_when_to_come_back(started_studio: StudioProcess) -> None:
@@ -76,6 +81,40 @@ async def test_a_stop_in_mid_traffic_tells_everybody_when_to_come_back(started_s
         await replay.finish()
         replay.check()
         await replay.check_stored()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the demo model that somebody has begun to read."""
+
+    room: str
+    run: str
+    text: str
+
+
+async def begin_answer(person: Person) -> Answer:
+    """Listen for a bit more than the second after which its text is kept; it would go on for two more."""
+    made = await person.call("POST", "/api/conversations", {"kind": "assistant", "title": "an answer"}, expect=201)
+    async with person.socket("/ws", made["id"]) as socket:
+        await socket.say(made["id"], "please tell me")
+        run = (await socket.event("run.started"))["data"]["run"]
+        await asyncio.sleep(1.4)
+        await socket.settle()
+        return Answer(made["id"], run, "".join(frame["text"] for frame in socket.seen if frame["type"] == "delta"))
+
+
+async def check_interrupted(person: Person, answer: Answer) -> None:
+    """An answer whose server was killed has ended within half a minute, with what it had said a second before."""
+    async with asyncio.timeout(30):
+        while True:
+            log = await person.call("GET", f"/api/conversations/{answer.room}/events", expect=200)
+            ended = [event["data"] for event in log["events"] if event["kind"] == "run.ended"]
+            if ended:
+                break
+            await asyncio.sleep(0.3)
+    assert [(data["run"], data["status"]) for data in ended] == [(answer.run, "interrupted")]
+    assert ended[0]["text"]
+    assert answer.text.startswith(ended[0]["text"]) or ended[0]["text"].startswith(answer.text)
 
 
 async def until_said(replay: Replay, count: int) -> None:

@@ -1,5 +1,5 @@
-"""Postgres dies, stands still, or has no room left while people write: nothing is acknowledged that is not kept, everybody
-hears a retryable reason in time, sockets stay open, and repeating the same ids brings everything in once."""
+"""Postgres dies, stands still, or has no room left while people write: nothing is acknowledged that is not kept,
+everybody hears a retryable reason in time, sockets stay open, and repeating the same ids brings everything in once."""
 
 import asyncio
 import os

@@ -12,9 +12,7 @@ from tests.running_studio import RunningStudio
 async def test_an_event_of_another_program_arrives_without_an_announcement(studio: RunningStudio) -> None:
     ana = await studio.person("ana")
     room = await ana.room()
-    log = MessageLog(
-        studio.parts.database, lambda *_: None, sending_roles=sorted(ROLES_ALLOWED[Permission.SEND])
-    )
+    log = MessageLog(studio.parts.database, lambda *_: None, sending_roles=sorted(ROLES_ALLOWED[Permission.SEND]))
     async with ana.socket("/ws", room) as socket:
         for number in range(3):
             data = MessageCreated(id=new_id(), client_id=None, text=f"{number}")

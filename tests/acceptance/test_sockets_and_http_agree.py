@@ -1,5 +1,5 @@
-"""One act, two ways to ask for it: a frame on a socket and a request over HTTP have the same effect, the same answers and
-the same ids. An id names one act for ever, whichever way it comes again."""
+"""One act, two ways to ask for it: a frame on a socket and a request over HTTP have the same effect, the same answers
+and the same ids. An id names one act for ever, whichever way it comes again."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -32,7 +32,8 @@ class Act:
 
 MESSAGE, RUN, HERE = "/messages/{message}", "/api/runs/{run}", "/api/conversations/{conversation}"
 ACTS = [
-    Act("edit", {"text": "new"}, "PATCH", HERE + MESSAGE, {"text": "new"}, other={"text": "newer"}, other_body={"text": "newer"}),
+    Act("edit", {"text": "new"}, "PATCH", HERE + MESSAGE, {"text": "new"}, other={"text": "newer"},
+        other_body={"text": "newer"}),
     Act("react", {"emoji": "👍", "on": True}, "PUT", HERE + MESSAGE + "/reactions/👍", other={"emoji": "👎"},
         other_path=HERE + MESSAGE + "/reactions/👎"),
     Act("react", {"emoji": "👍", "on": False}, "DELETE", HERE + MESSAGE + "/reactions/👍", other={"emoji": "👎"},
@@ -43,8 +44,8 @@ ACTS = [
     Act("run", {"message": "{message}"}, "POST", HERE + "/runs", {"message": "{message}"}, other={"model": "demo"},
         other_body={"message": "{message}", "model": "demo"}),
     Act("stop", {"run": "{run}"}, "POST", RUN + "/stop"),
-    Act("steer", {"run": "{run}", "text": "louder"}, "POST", RUN + "/steer", {"text": "louder"}, other={"text": "softer"},
-        other_body={"text": "softer"}),
+    Act("steer", {"run": "{run}", "text": "louder"}, "POST", RUN + "/steer", {"text": "louder"},
+        other={"text": "softer"}, other_body={"text": "softer"}),
 ]  # fmt: skip
 each_act = pytest.mark.parametrize("act", ACTS, ids=lambda act: act.name)
 
@@ -79,11 +80,15 @@ async def test_an_id_names_one_act_for_ever(people: MakePeople, act: Act) -> Non
         if act.other_path or act.other_body is not None:
             refused.append(await stage.by_request(act, subject, act_id, is_other=True))
         refused.append(await stage.socket.ask("send", id=act_id, conversation=stage.room, text="x"))
-        refused.append(await stage.ana.call("POST", f"/api/conversations/{stage.room}/messages", {"id": act_id, "text": "x"}))
+        refused.append(
+            await stage.ana.call("POST", f"/api/conversations/{stage.room}/messages", {"id": act_id, "text": "x"})
+        )
         for kind in ({"type": "delete"}, {"type": "edit", "text": "another"}):
             if kind["type"] != act.frame:
                 other = await stage.say("another message")
-                refused.append(await stage.socket.ask(kind.pop("type"), id=act_id, conversation=stage.room, message=other, **kind))
+                refused.append(
+                    await stage.socket.ask(kind.pop("type"), id=act_id, conversation=stage.room, message=other, **kind)
+                )
         assert {(answer["code"], answer["retryable"]) for answer in refused} == {("conflict", False)}, refused
         # Elsewhere, and for somebody else, it names nothing yet.
         elsewhere = await stage.ana.room()
@@ -98,6 +103,7 @@ async def test_a_message_sent_ten_times_at_once_on_both_ways_is_one(people: Make
     (ana,) = await people("ana")
     room = await ana.room()
     async with ana.socket("/ws", room) as one, ana.socket("/ws", room) as two:
+
         async def post() -> tuple[int, Frame]:
             answer = await ana.http.post(f"/api/conversations/{room}/messages", json={"id": "once", "text": "once"})
             return answer.status_code, answer.json()
@@ -247,7 +253,9 @@ class Stage:
         return {**event, "data": data, "seq": 0, "at": ""}
 
     async def state_of(self, subject: Frame) -> Frame:
-        page = (await self.ana.call("GET", f"/api/conversations/{self.room}/messages?limit=200", expect=200))["messages"]
+        page = (await self.ana.call("GET", f"/api/conversations/{self.room}/messages?limit=200", expect=200))[
+            "messages"
+        ]
         (message,) = (message for message in page if message["id"] == subject["message"])
         assert isinstance(message, dict)
         moments = {name: message[name] is not None for name in ("edited_at", "deleted_at")}

@@ -1,4 +1,4 @@
-"""Starting and stopping `chat-studio serve` as a person does: what is printed, what is kept, and what stands in the way."""
+"""Starting and stopping `chat-studio serve` as a person does: what is printed, what is kept, what stands in the way."""
 
 import asyncio
 import signal
@@ -13,6 +13,8 @@ from server.storage.embedded_postgres import process
 from tests.integration.storage.embedded_postgres.sandbox import as_account
 from tests.running_studio import PASSWORD, Person, http_client
 from tests.studio_process import COMMAND, Ended, StudioProcess, free_port, run, studio_on
+
+PYTHON = Path(sys.executable).resolve()
 
 # -- the first start, and later ones ----------------------------------------------------------------------------------
 
@@ -158,7 +160,7 @@ async def test_a_data_directory_that_may_not_be_written_is_named(in_the_open: Pa
     data_dir.chmod(0o555)
     account = process.unprivileged_account(data_dir / "postgres")
     # For root everything is writable: become somebody who may only pass closed directories, to find Python.
-    prefix = as_account(account, in_the_open, COMMAND.parent, Path(sys.executable).resolve()) if account else ()
+    prefix = as_account(account, in_the_open, COMMAND.parent, PYTHON) if account else ()
     ended = await StudioProcess(data_dir, prefix=prefix).run("--port", str(free_port()))
     assert ended.code == 2
     line = the_line_of(ended)

@@ -29,6 +29,11 @@ _WORDS = r"""
 _OPTIONS = """
     case 12:keys=lines(optarg);break; case 13:rooms=lines(optarg);break; case 14:own=1;break; case 15:lastof=1;break;
 """
+_ANSWERS = r"""
+  if(counting&&n>14&&!memcmp(p,"{\"type\":\"ack\"",13))acks++;
+  static int refused; if(n>16&&!memcmp(p,"{\"type\":\"error\"",15)&&refused++<5)
+    fprintf(stderr,"conn %d refused: %.*s\n",c->id,(int)n,p);
+"""
 _CLOSED = r"""
     fprintf(stderr,"conn %d closed: %d %.*s\n",c->id,n>1?(p[0]&255)<<8|(p[1]&255):0,n>2?(int)n-2:0,p+2);
 """
@@ -55,11 +60,8 @@ CHANGES: tuple[tuple[str, str], ...] = (
         "if(counting){ total++; record(now()-t);}",
         "if(counting){ total++; if(!lastof)record(now()-t);} if(lastof)sight(t);",
     ),
-    # Acknowledgements, which carry no text.
-    (
-        "char*q=p,*e=p+n; int mine=0;",
-        r'if(counting&&n>14&&!memcmp(p,"{\"type\":\"ack\"",13))acks++; char*q=p,*e=p+n; int mine=0;',
-    ),
+    # Acknowledgements, which carry no text; and refusals.
+    ("char*q=p,*e=p+n; int mine=0;", f"{_ANSWERS}  char*q=p,*e=p+n; int mine=0;"),
     ('memmem(q,e-q,"@T",2)', f'memmem(q,e-q,"{MARK}",2)'),
     ('printf("{\\"conns\\":%d,', 'printf("{\\"acks\\":%llu,\\"conns\\":%d,'),
     ("    N,ready,alive,", "    (unsigned long long)acks,N,ready,alive,"),

@@ -47,6 +47,7 @@ class Load:
     is_own_room: bool = False
     latency_of_last: bool = False
     pong: str | None = None
+    may_lose: int = 0  # sockets; a storm of them may find the database too busy for one or another
 
     def arguments(self) -> list[str]:
         words = ["-p", self.port, "-u", self.path, "-n", self.sockets, "-P", self.publishers, "-d", self.seconds,
@@ -77,7 +78,7 @@ class Outcome:
     p50_ms: float
     p99_ms: float
     connect_s: float
-    rss_per_socket_bytes: float
+    lost: int  # sockets
 
     @property
     def per_cpu_s(self) -> float:
@@ -107,10 +108,11 @@ class LoadClient:
                 answer, cpu_s, postgres_cpu_s = self._follow(process, server, while_open)
             finally:
                 watchdog.cancel()
-        if answer["alive"] < load.sockets or answer["ready"] < load.sockets:
-            raise BenchError(f"only {answer['alive']} of {load.sockets} sockets lived ({load.path}): {tail(self.log)}")
+        lost = load.sockets - min(answer["alive"], answer["ready"])
+        if lost > load.may_lose:
+            raise BenchError(f"{lost} of {load.sockets} sockets were lost ({load.path}): {tail(self.log)}")
         if load.publish and not answer["deliveries"]:
-            raise BenchError(f"nothing was delivered ({load.path})")
+            raise BenchError(f"nothing was delivered ({load.path}): {tail(self.log)}")
         return Outcome(
             deliveries=answer["deliveries"],
             acks=answer["acks"],
@@ -121,7 +123,7 @@ class LoadClient:
             p50_ms=answer["p50_ms"],
             p99_ms=answer["p99_ms"],
             connect_s=answer["connect_s"],
-            rss_per_socket_bytes=answer["kb_per_conn"] * 1024,
+            lost=lost,
         )
 
     def _follow(

@@ -1,0 +1,82 @@
+"""The server is killed in mid-conversation: nothing that was written is lost, and nothing is said twice."""
+
+from playwright.async_api import expect
+
+from tests.browser.conftest import Visit
+from tests.browser.visitor import OFFLINE, STRANGER, Visitor
+from tests.running_studio import PASSWORD
+from tests.studio_process import StudioProcess
+
+DRAFT = "and this I am still thinking ab"
+
+
+async def test_an_outage_loses_neither_draft_nor_message_and_doubles_nothing(
+    first_start: StudioProcess, visit: Visit
+) -> None:
+    ada, bo = await register("Ada", first_start, visit), await register("Bo", first_start, visit)
+    await ada.say("before")
+    await expect(bo.message("before")).to_be_visible()
+
+    await first_start.kill()
+    for visitor in (ada, bo):
+        await expect(visitor.page.get_by_text("Reconnecting…")).to_be_visible()
+    await ada.say("into the void")
+    await expect(ada.pending).to_contain_text("into the void")
+    await expect(ada.pending).to_contain_text("Kept here, sent as soon as the studio answers.")
+    await ada.composer.press_sequentially(DRAFT)
+
+    await first_start.start("--port", str(first_start.port))
+    for visitor in (ada, bo):
+        await expect(visitor.message("into the void")).to_be_visible()
+        await expect(visitor.page.get_by_text("Reconnecting…")).to_have_count(0)
+    await expect(ada.pending).to_have_count(0)
+    await expect(ada.composer).to_have_value(DRAFT)
+
+    await bo.say("after")
+    for visitor in (ada, bo):
+        await expect(visitor.message("after")).to_be_visible()
+        await expect(visitor.message("into the void")).to_have_count(1)
+    assert await stored(ada, "into the void") == 1
+
+    await ada.page.reload()
+    await expect(ada.message("after")).to_be_visible()
+    await expect(ada.composer).to_have_value(DRAFT)
+    await expect(ada.message("into the void")).to_have_count(1)
+
+
+async def test_a_message_that_waits_survives_the_closing_of_the_page(first_start: StudioProcess, visit: Visit) -> None:
+    ada = await register("Ada", first_start, visit)
+    await first_start.kill()
+    await ada.say("written on the train")
+    await expect(ada.pending).to_contain_text("written on the train")
+    await ada.page.goto("about:blank")
+
+    await first_start.start("--port", str(first_start.port))
+    await ada.page.goto(first_start.url)
+    await expect(ada.message("written on the train")).to_be_visible()
+    await expect(ada.pending).to_have_count(0)
+    assert await stored(ada, "written on the train") == 1
+
+
+async def register(name: str, studio: StudioProcess, visit: Visit) -> Visitor:
+    """Through the form, which leads a newcomer into the sample room."""
+    visitor = await visit(name)
+    visitor.announce(STRANGER)
+    visitor.announce(OFFLINE)
+    await visitor.page.goto(studio.url)
+    await visitor.button("Create an account").click()
+    await visitor.page.get_by_label("Username").fill(name)
+    await visitor.page.get_by_label("Password").fill(PASSWORD)
+    await visitor.button("Create account").click()
+    await expect(visitor.heading("Welcome")).to_be_visible()
+    await expect(visitor.message("This is a room")).to_be_visible()
+    return visitor
+
+
+async def stored(visitor: Visitor, text: str) -> int:
+    """How often the server has it."""
+    _, _, room = visitor.page.url.rpartition("/")
+    origin = await visitor.page.evaluate("location.origin")
+    answer = await visitor.context.request.get(f"{origin}/api/conversations/{room}/messages?limit=100")
+    assert answer.ok, await answer.text()
+    return sum(message["text"] == text for message in (await answer.json())["messages"])
