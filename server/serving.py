@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from loguru import logger
@@ -55,6 +55,7 @@ async def serve(settings: Settings) -> None:
         )
     if settings.redis_url:
         logger.warning("REDIS_URL is set, but one process needs no bus between workers: it is not used")
+    _allow_many_sockets()
     listener = _listen(settings)
     stop = Stop()
     postgres: EmbeddedPostgres | None = None
@@ -163,6 +164,15 @@ async def _keep_alive(postgres: EmbeddedPostgres, database: Database) -> None:
                 await postgres.start()
             except PostgresError as error:
                 logger.error("Postgres does not come back: {}", error)
+
+
+def _allow_many_sockets() -> None:
+    """A login shell often allows 1,024 open files; what the system allows at most is ours to take."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -63,8 +63,24 @@ class Connection:
     """`bound` is the conversation of a socket that was opened for one alone; its frames may leave the field out."""
 
     __slots__ = (
-        "_catching_up", "_drained", "_hub", "_in_flight", "_looked_at", "_presence", "_reader", "_replies",
-        "_slow_since", "_socket", "_unsent", "_waiting_to_catch_up", "bound", "id", "identity", "is_closed", "is_full",
+        "_catching_up",
+        "_drained",
+        "_hub",
+        "_in_flight",
+        "_looked_at",
+        "_loop",
+        "_presence",
+        "_reader",
+        "_replies",
+        "_slow_since",
+        "_socket",
+        "_unsent",
+        "_waiting_to_catch_up",
+        "bound",
+        "id",
+        "identity",
+        "is_closed",
+        "is_full",
         "subscriptions",
     )  # fmt: skip
 
@@ -78,6 +94,7 @@ class Connection:
         self.is_full = False
         self.is_closed = False
         self._socket = socket
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._hub = hub
         self._reader = reader
         self._presence = presence
@@ -110,7 +127,7 @@ class Connection:
         if self.is_closed:
             return
         if not self._replies:
-            asyncio.get_running_loop().call_soon(self._flush_replies)
+            self._loop.call_soon(self._flush_replies)
         self._replies.append(prepare_frame(encode(frame)))
 
     def refuse(self, frame_id: str | None, error: ChatError) -> None:
@@ -228,7 +245,7 @@ class Connection:
         metrics.behind.inc(1 if is_full else -1)
         self._pause_or_go_on()
         if is_full:
-            self._slow_since = self._looked_at = asyncio.get_running_loop().time()
+            self._slow_since = self._looked_at = self._loop.time()
             self._unsent = self._socket.unsent
             for subscription in self.subscriptions.values():
                 seq = subscription.feed.suspend(self)
@@ -252,7 +269,7 @@ class Connection:
 
     def _go_on(self) -> None:
         if self._catching_up is None or self._catching_up.done():
-            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+            self._catching_up = self._loop.create_task(self._catch_up())
 
     async def _catch_up(self) -> None:
         """Feed what was left behind from the log, one conversation after the other, as fast as the socket drains."""

@@ -23,7 +23,7 @@ from server.hub.studio import Studio
 from server.protocol.clock import rfc3339
 from server.protocol.codec import BadFrameWithId, decode_frame
 from server.protocol.errors import BadFrame, BadJson, ChatError, Forbidden, Internal, NotFound
-from server.protocol.events import Mention, MessageCreated
+from server.protocol.events import Mention
 from server.protocol.frames import (
     Ack,
     ClientFrame,
@@ -46,8 +46,9 @@ from server.protocol.frames import (
     Typing,
     TypingNotice,
     Unsubscribe,
+    client_frame_types,
 )
-from server.storage.message_log import Stored, data_of
+from server.storage.message_log import Stored
 from server.telemetry import metrics
 
 MAX_BACKLOG = 1000  # frames of one connection that wait behind one another
@@ -82,7 +83,7 @@ class Dispatcher:
         except (BadJson, BadFrame) as error:
             self._refuse_bad(error)
             return
-        metrics.frames_in.labels(frame.__struct_config__.tag).inc()
+        _counters[type(frame)].inc()
         if self._worker is not None:
             self._wait_in_line(frame)
             return
@@ -269,9 +270,12 @@ FRAMES: dict[type[ClientFrame], Handling] = {
 }
 
 
+_counters = {shape: metrics.frames_in.labels(tag) for tag, shape in client_frame_types.items()}
+
+
 def _ack(frame: Durable, stored: Stored) -> Ack:
     if isinstance(frame, Send):
-        message = data_of(stored, MessageCreated).id
+        message = UNSET if stored.message is None else stored.message
         return Ack(
             id=frame.id, conversation=stored.conversation, seq=stored.seq, message=message, at=rfc3339(stored.at)
         )

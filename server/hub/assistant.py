@@ -173,7 +173,7 @@ class Assistant:
         if not asked and stored.conversation_kind == "assistant":
             asked = [""]
         if asked:
-            message = data_of(stored, MessageCreated).id
+            message = stored.message or data.id
             for model in dict.fromkeys(asked):
                 self._carrier.spawn(self._answer(stored.conversation, draft.actor, model, message))
 

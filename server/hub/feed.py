@@ -55,6 +55,7 @@ class Feed:
         self.visitors: set[Listener] = set()  # listen to a public conversation without being a member
         self.names: dict[str, str] | None = None  # keys of the members' names and their ids, once somebody needed them
         self.members_changed = 0  # how often somebody came or went
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self.followers = 0  # live or catching up; without any the feed can go
         self._prepare = prepare
         self._repair = repair
@@ -81,7 +82,7 @@ class Feed:
         if self._early:
             self._early = {seq: event for seq, event in self._early.items() if seq > self.head}
         if self._early and self._repair_timer is None:
-            self._repair_timer = asyncio.get_running_loop().call_later(OUT_OF_ORDER_S, self._start_repair)
+            self._repair_timer = self._loop.call_later(OUT_OF_ORDER_S, self._start_repair)
 
     def pass_on(self, payload: bytes, *, droppable: bool) -> None:
         """A frame that is in no log, to those who keep up; what may be dropped comes last in its tick."""
@@ -161,14 +162,14 @@ class Feed:
     def _plan_flush(self) -> None:
         if not self._flush_planned:
             self._flush_planned = True
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._loop.call_soon(self.flush)
 
     def _start_repair(self) -> None:
         self._repair_timer = None
         if self._early and (self._repairing is None or self._repairing.done()):
-            self._repairing = asyncio.get_running_loop().create_task(self._repair_hole())
+            self._repairing = self._loop.create_task(self._repair_hole())
 
     async def _repair_hole(self) -> None:
         await self._repair(self)
         if self._early:  # the log had less than was announced: the database was away, so try again
-            self._repair_timer = asyncio.get_running_loop().call_later(1.0, self._start_repair)
+            self._repair_timer = self._loop.call_later(1.0, self._start_repair)

@@ -3,7 +3,6 @@
 import os
 import re
 import time
-import uuid
 from typing import NewType
 
 ConversationId = NewType("ConversationId", str)
@@ -27,7 +26,8 @@ def uuid7(unix_ms: int, random: bytes) -> str:
     value = (unix_ms & (1 << 48) - 1) << 80 | int.from_bytes(random, "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def is_id(value: str) -> bool:

@@ -163,20 +163,19 @@ class Conversations:
 
     async def moved_since(self, since: datetime, users: list[str]) -> dict[str, dict[str, int]]:
         """For each user the heads of those of their conversations that have moved."""
-        if not users:
+        heads = await self._database.fetch("SELECT conversation, last_seq FROM heads WHERE updated_at >= $1", since)
+        if not users or not heads:
             return {}
+        last = {row["conversation"]: row["last_seq"] for row in heads}
         rows = await self._database.fetch(
-            """
-            SELECT m.user_id, h.conversation, h.last_seq
-            FROM heads h JOIN memberships m ON m.conversation = h.conversation
-            WHERE h.updated_at >= $1 AND m.user_id = ANY($2::uuid[])
-            """,
-            since,
+            "SELECT user_id, conversation FROM memberships "
+            "WHERE conversation = ANY($1::uuid[]) AND user_id = ANY($2::uuid[])",
+            list(last),
             users,
         )
         moved: dict[str, dict[str, int]] = {}
         for row in rows:
-            moved.setdefault(row["user_id"], {})[row["conversation"]] = row["last_seq"]
+            moved.setdefault(row["user_id"], {})[row["conversation"]] = last[row["conversation"]]
         return moved
 
     async def model_of(self, conversation: str) -> str | None:

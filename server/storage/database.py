@@ -33,6 +33,8 @@ class Database:
         self._dsn = dsn
         self._pool: asyncpg.Pool | None = None
         self._log_pool: asyncpg.Pool | None = None
+        self._kept: asyncpg.pool.PoolConnectionProxy | None = None  # of the log's pool
+        self._is_kept_in_use = False
 
     async def open(self) -> None:
         with _Translated():
@@ -92,12 +94,32 @@ class Database:
                 yield connection
 
     async def log_fetch(self, sql: str, *arguments: object) -> list[Record]:
-        """One statement of the log, a transaction in itself."""
+        """One statement of the log, a transaction in itself.
+
+        Borrowing a connection costs as much as a small commit: one is kept for whoever comes while nobody else does.
+        """
         assert self._log_pool is not None
         with _Translated():
-            async with asyncio.timeout(LOG_TIMEOUT_S), _borrowed(self._log_pool, LOG_TIMEOUT_S) as connection:
-                rows: list[Record] = await connection.fetch(sql, *arguments)
-                return rows
+            async with asyncio.timeout(LOG_TIMEOUT_S):
+                if self._is_kept_in_use:
+                    async with _borrowed(self._log_pool, LOG_TIMEOUT_S) as connection:
+                        return list(await connection.fetch(sql, *arguments))
+                self._is_kept_in_use = True
+                try:
+                    kept = await self._kept_of(self._log_pool)
+                    try:
+                        return list(await kept.fetch(sql, *arguments))
+                    except (TimeoutError, asyncio.CancelledError):
+                        kept.terminate()  # as when borrowed
+                        raise
+                finally:
+                    self._is_kept_in_use = False
+
+    async def _kept_of(self, pool: asyncpg.Pool) -> asyncpg.pool.PoolConnectionProxy:
+        if self._kept is None or _has_gone(self._kept):
+            self._kept = None
+            self._kept = await pool.acquire(timeout=LOG_TIMEOUT_S)
+        return self._kept
 
     async def fetch(self, sql: str, *arguments: object) -> list[Record]:
         assert self._pool is not None
@@ -134,6 +156,14 @@ class Database:
         with _Translated():
             async with _borrowed(self._pool, POOL_WAIT_S) as connection:
                 await connection.executemany(sql, rows)
+
+
+def _has_gone(connection: asyncpg.pool.PoolConnectionProxy) -> bool:
+    """A connection that was lost or cut has gone back to its pool by itself, and its proxy then answers no question."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
 
 
 @asynccontextmanager

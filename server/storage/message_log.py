@@ -13,9 +13,11 @@ worker has just committed the same id; `ON CONFLICT` after numbering leaves hole
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from server.protocol import clock
 from server.protocol.codec import decode_stored, encode
@@ -27,8 +29,7 @@ from server.storage.database import Connection, Database, Record
 from server.storage.standings import Standing
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """An event that wants to happen.
 
     `client_id` and `body_hash` are there when a client may repeat the draft. `permission` is what the judge will look
@@ -44,11 +45,9 @@ class Draft:
     permission: str | None = None
     target: str | None = None
     account_role: str | None = None
-    by_import: datetime | None = None  # keeps the time of a message that was written elsewhere
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """An event in the log. `data` is the JSON text of its kind."""
 
     conversation: str
@@ -61,6 +60,7 @@ class Stored:
     data: str
     repeat: bool = False
     conversation_kind: str = ""
+    message: str | None = None  # of a new message: its id
 
 
 class Busy:
@@ -106,7 +106,7 @@ class MessageLog:
             [message.text for message in messages],
             [encode(message.mentions).decode() if message.mentions else None for message in messages],
             [message.people_only for message in messages],
-            [draft.by_import or at for draft in drafts],
+            [at] * len(drafts),
             self._sending_roles,
             wait,
         )
@@ -119,12 +119,13 @@ class MessageLog:
                     draft.conversation,
                     row["new_seq"],
                     MessageCreated.kind,
-                    draft.by_import or at,
+                    at,
                     draft.actor.kind,
                     draft.actor.id,
                     draft.client_id,
                     data[index],
                     conversation_kind=row["head_kind"],
+                    message=messages[index].id,
                 )
             elif row["old_seq"] is not None:
                 outcomes[index] = _repeat(draft, row, row["head_kind"])
@@ -197,8 +198,9 @@ class MessageLog:
                 continue
             head.last_seq += 1
             stored = Stored(
-                draft.conversation, head.last_seq, draft.data.kind, draft.by_import or at, draft.actor.kind,
+                draft.conversation, head.last_seq, draft.data.kind, at, draft.actor.kind,
                 draft.actor.id, draft.client_id, encode(draft.data).decode(), conversation_kind=head.kind,
+                message=draft.data.id if isinstance(draft.data, MessageCreated) else None,
             )  # fmt: skip
             if draft.data.kind not in projections.SET_BASED:
                 # An act on something that stands may depend on the act before it in this batch: one at a time.
@@ -284,6 +286,7 @@ def _repeat(draft: Draft, fact: Record, kind: str) -> Outcome:
     return Stored(
         draft.conversation, fact["old_seq"], fact["old_kind"], fact["old_at"], draft.actor.kind, draft.actor.id,
         draft.client_id, fact["old_data"], repeat=True, conversation_kind=kind,
+        message=decode_stored(fact["old_data"], MessageCreated).id if isinstance(draft.data, MessageCreated) else None,
     )  # fmt: skip
 
 

@@ -14,7 +14,12 @@ from server.protocol.codec import encode
 if TYPE_CHECKING:
     from loguru import Message, Record
 
-QUIET = {"uvicorn.access": logging.CRITICAL, "asyncio": logging.WARNING, "websockets": logging.WARNING}
+QUIET = {
+    "uvicorn.access": logging.CRITICAL,
+    "uvicorn.error": logging.WARNING,  # else two lines for each socket
+    "asyncio": logging.WARNING,
+    "websockets": logging.WARNING,
+}
 
 
 def configure(level: str, *, as_json: bool) -> None:

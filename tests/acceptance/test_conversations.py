@@ -236,6 +236,7 @@ async def walk(person: Person, room: str, direction: str, limit: int) -> list[Fr
             "GET", f"/api/conversations/{room}/messages?limit={limit}&{cursor}".rstrip("&"), expect=200
         )
         messages = page["messages"]
+        assert messages, "the page before said that there was more"
         assert [m["seq"] for m in messages] == sorted(m["seq"] for m in messages)
         assert len(messages) == limit or not page["has_more"]
         found = found + messages if direction == "after" else messages + found

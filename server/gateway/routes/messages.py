@@ -12,11 +12,10 @@ from server.gateway.routing import Answer, Call, Query, Routes
 from server.hub.permissions import Permission
 from server.protocol.clock import rfc3339
 from server.protocol.errors import BadFrame
-from server.protocol.events import MessageCreated
 from server.protocol.frames import Delete, Durable, Edit, FrameId, Pin, React, Send, Seq
 from server.protocol.ids import CLIENT_ID_PATTERN, new_id
 from server.protocol.views import Done, EventPage, MessagePage, Sent
-from server.storage.message_log import Stored, data_of
+from server.storage.message_log import Stored
 
 routes = Routes()
 
@@ -70,7 +69,7 @@ async def send(call: Call, body: SendBody) -> Answer[Sent]:
         people_only=body.people_only,
     )  # fmt: skip
     stored = await _append(call, frame)
-    sent = Sent(message=data_of(stored, MessageCreated).id, seq=stored.seq, at=rfc3339(stored.at))
+    sent = Sent(message=stored.message or "", seq=stored.seq, at=rfc3339(stored.at))
     return Answer(sent, status=200 if stored.repeat else 201)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from msgspec.structs import replace
 from typing import Any
 
 import pytest
