@@ -146,7 +146,7 @@ class Connection:
         elif now - self._socket.last_life > NO_LIFE_S:
             self.end(4012, "no life")
         else:
-            self._socket.write(PING)
+            self._write(PING)
 
     def _look_at_drain(self, now: float) -> None:
         unsent = self._socket.unsent
@@ -155,6 +155,16 @@ class Connection:
         elif now - self._slow_since >= MAX_SLOW_S:
             self.end(4008, "too slow")
         self._unsent, self._looked_at = unsent, now
+
+    def _write(self, frames: bytes) -> None:
+        try:
+            self._socket.write(frames)
+        except Exception:  # noqa: BLE001 - a dying transport raises
+            self.broken()
+
+    def broken(self) -> None:
+        self._socket.abort()
+        self.close()
 
     def end(self, code: int, reason: str) -> None:
         """Close. A socket with a backlog is cut, so that nothing that waits is delivered after this moment."""
@@ -171,7 +181,7 @@ class Connection:
         if self._replies:
             frames = b"".join(self._replies)
             self._replies.clear()
-            self._socket.write(frames)
+            self._write(frames)
 
     # Subscriptions
 
@@ -264,7 +274,7 @@ class Connection:
         self._flush_replies()
         frames = missing + self._hub.live_answers(feed.conversation)
         if frames:
-            self._socket.write(frames)
+            self._write(frames)
         return True
 
     def _go_on(self) -> None:
@@ -294,7 +304,7 @@ class Connection:
             await asyncio.sleep(0.05)  # the feed heard of an event that this read did not see yet
             return seq
         self._flush_replies()
-        self._socket.write(b"".join(prepare_frame(encode(event_of(stored, actor))) for stored, actor in rows))
+        self._write(b"".join(prepare_frame(encode(event_of(stored, actor))) for stored, actor in rows))
         return rows[-1][0].seq
 
     def _follows(self, feed: Feed) -> bool:

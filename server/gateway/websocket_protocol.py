@@ -4,8 +4,8 @@ A room of five hundred gets the same bytes five hundred times. ASGI's `send` wou
 ten times the cost of the write itself; so this subclass hands the application an extension, `chat_studio.socket`,
 that writes a frame prepared once, and passes text frames to a callback in the turn in which they arrive.
 
-Promises: a write respects handshake, close and a dying transport, and never raises: a dead uvloop transport does, and
-one dead member must not cost the others their message.
+Promises: nothing is written before the handshake or behind a close frame: a socket is taken over after the one, and
+`on_closed` tells of the other before it goes out. A transport that dies in between raises, at the write.
 """
 
 import asyncio
@@ -54,7 +54,8 @@ class PreparedSocket:
 
     def __init__(self, protocol: "PreparedFramesProtocol") -> None:
         self._protocol = protocol
-        self.write = protocol.write_prepared  # no call in between: it is made once for each member of a room
+        # The transport's own: whoever calls has been told by `on_closed` before a close begins, and a dead one raises.
+        self.write = protocol.transport.write
 
     def take_over(
         self, on_text: Callable[[str], None], on_full: Callable[[bool], None], on_closed: Callable[[], None]
@@ -186,13 +187,6 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
             elif message["type"] == "websocket.receive":
                 self.close_with(1003, "frames are text")
         self.pause(False)
-
-    def write_prepared(self, frames: bytes) -> None:
-        """Whoever calls has been told by `on_closed` before a close begins: there is nothing to check here."""
-        try:
-            self.transport.write(frames)
-        except Exception:  # noqa: BLE001 - the edge of a task: reported
-            self.transport.abort()
 
     def close_with(self, code: int, reason: str) -> None:
         if self.close_sent or self.disconnected or self.transport.is_closing():

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser
 
 from server.app import WEB_DIST
 from tests.browser.chromium import NoChromium, launched
-from tests.browser.visitor import TIMEOUT_MS, Visitor
+from tests.browser.visitor import Visitor
 from tests.running_studio import RunningStudio
 from tests.studio_process import StudioProcess, studio_on
 
 SEEN_ON_FAILURE = Path(__file__).parents[2] / "test-results"
 DESK = {"width": 1280, "height": 800}
-
-expect.set_options(timeout=TIMEOUT_MS)
 
 
 class Visit(Protocol):

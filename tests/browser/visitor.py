@@ -23,6 +23,8 @@ from playwright.async_api import (
 from tests.running_studio import Person
 
 TIMEOUT_MS = 20_000.0  # a moment on an idle machine; on one that runs everything at once it takes its time
+expect.set_options(timeout=TIMEOUT_MS)
+
 OFFLINE = r"net::ERR_|WebSocket connection to "  # what Chromium itself says while a server is away
 STRANGER = r"status of 401"  # Chromium says this of every page that asks who it is and is nobody
 

@@ -15,11 +15,17 @@ class Reader:
         self.feed = feed
         self.full_after = full_after
         self.suspended_at: int | None = None
+        self.is_broken = False
 
     def write(self, frames: bytes) -> None:
         self.got.append(frames)
         if self.feed is not None and len(self.got) == self.full_after:
             self.suspended_at = self.feed.suspend(self)
+
+    def broken(self) -> None:
+        self.is_broken = True
+        if self.feed is not None:
+            self.feed.drop(self)
 
     def remove(self, conversation: str) -> bool:
         return True
@@ -169,6 +175,22 @@ async def test_a_full_listener_is_suspended_with_the_seq_it_has_and_the_others_g
     assert slow.suspended_at == 2
     assert ana.got == [b"<1>", b"<2>", b"<3>"]
     assert feed.go_live(slow, slow.write, slow.suspended_at) == b"<3>"
+
+
+async def test_a_dead_transport_costs_the_others_nothing() -> None:
+    feed, ana = make(), Reader()
+    dead = Reader(feed)
+
+    def raise_as_a_dead_transport_does(frames: bytes) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed>")
+
+    feed.go_live(dead, raise_as_a_dead_transport_does, 0)
+    feed.go_live(ana, ana.write, 0)
+    feed.push([event(1)])
+    await tick()
+    assert dead.is_broken
+    assert dead not in feed.live
+    assert ana.got == [b"<1>"]
 
 
 async def test_a_listener_suspended_between_ticks_lacks_what_was_pending() -> None:
