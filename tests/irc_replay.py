@@ -79,6 +79,7 @@ class Talker:
         self.drains: list[int] = []
         self.closes: list[int | None] = []
         self.repeated = 0
+        self.is_here = False
         self._room = room
         self._epoch = epoch
         self._decoder = decoder
@@ -109,6 +110,7 @@ class Talker:
         cursor = {"seq": len(self.seen), "epoch": self._epoch}
         await socket.send(encode({"type": "subscribe", "id": new_id(), "conversations": {self._room: cursor}}).decode())
         await self._until_subscribed(socket)
+        self.is_here = True
         writing = asyncio.create_task(self._write(socket))
         try:
             async for text in socket:
@@ -118,6 +120,7 @@ class Talker:
             self.closes.append(socket.close_code)
             raise
         finally:
+            self.is_here = False
             writing.cancel()
             with suppress(asyncio.CancelledError, websockets.ConnectionClosed):
                 await writing
@@ -198,6 +201,12 @@ class Replay:
             await self._guarded(self._in_flight.acquire())
             self.talkers[nickname].say(text)
             self.said += 1
+
+    async def until_all_are_here(self) -> None:
+        """Who stays away for more than a thousand events is told to begin anew, which is no matter of a replay."""
+        async with asyncio.timeout(COME_BACK_TIMEOUT_S):
+            while not all(talker.is_here for talker in self.talkers.values()):
+                await asyncio.sleep(0.02)
 
     async def finish(self) -> None:
         """The rest of the day; returns when everybody has seen everything."""

@@ -128,8 +128,8 @@ class Person:
         """An open socket past its `welcome`, subscribed to `conversations` from their heads."""
         headers = {"Authorization": f"Bearer {self.token}"}
         async with connect(
-            f"ws://127.0.0.1:{self.port}{path}", additional_headers=headers, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
-            max_size=None, max_queue=None, compression=None, ping_interval=None,
+            f"ws://127.0.0.1:{self.port}{path}", additional_headers=headers,
+            subprotocols=[websockets.Subprotocol(SUBPROTOCOL)], max_size=None, max_queue=None, compression=None, ping_interval=None,
         ) as connection:  # fmt: skip
             opened = Socket(connection)
             opened.welcome = await opened.wait_for(lambda frame: frame["type"] == "welcome")
@@ -139,7 +139,7 @@ class Person:
 
 
 class Socket:
-    """Frames out and in: all that came is in `seen`; waiting for one takes it, and leaves the others to be waited for."""
+    """Frames out and in: all that came is in `seen`; waiting for one takes it and leaves the others."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection

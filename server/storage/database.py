@@ -26,6 +26,19 @@ Record = asyncpg.Record
 Connection = asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
 
 
+# After these a connection is cut. Left in the middle of a statement, by a deadline or a cancellation, it would have to
+# be cancelled before its next use, and a Postgres that stands still confirms nothing. And one whose end was announced
+# still looks open for a moment, in which the driver takes no statement.
+UNUSABLE_AFTER = (
+    TimeoutError,
+    asyncio.CancelledError,
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,
+)
+
+
 class Database:
     """Two pools on one database: `read`/`write` for everything, `log` for appending to the log alone."""
 
@@ -109,8 +122,8 @@ class Database:
                     kept = await self._kept_of(self._log_pool)
                     try:
                         return list(await kept.fetch(sql, *arguments))
-                    except (TimeoutError, asyncio.CancelledError):
-                        kept.terminate()  # as when borrowed
+                    except UNUSABLE_AFTER:
+                        kept.terminate()
                         raise
                 finally:
                     self._is_kept_in_use = False
@@ -168,12 +181,11 @@ def _has_gone(connection: asyncpg.pool.PoolConnectionProxy) -> bool:
 
 @asynccontextmanager
 async def _borrowed(pool: asyncpg.Pool, wait_s: float) -> AsyncIterator[Connection]:
-    """A connection of the pool. One that is left in the middle of a statement, by a deadline or a cancellation, is cut:
-    to be given back it would have to be cancelled first, and a Postgres that stands still confirms nothing."""
+    """A connection of the pool, which takes back only those that can be used again."""
     async with pool.acquire(timeout=wait_s) as connection:
         try:
             yield connection
-        except (TimeoutError, asyncio.CancelledError):
+        except UNUSABLE_AFTER:
             connection.terminate()
             raise
 
@@ -185,7 +197,7 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
     await transaction.start()
     try:
         yield
-    except (TimeoutError, asyncio.CancelledError):
+    except UNUSABLE_AFTER:
         raise
     except BaseException:
         await transaction.rollback()
@@ -219,6 +231,7 @@ class _Translated:
             case (
                 asyncpg.PostgresConnectionError()
                 | asyncpg.InterfaceError()
+                | asyncpg.InternalClientError()  # the connection is about to be gone
                 | asyncpg.OperatorInterventionError()  # shutting down, starting up, connection terminated
                 | asyncpg.TooManyConnectionsError()
                 | asyncpg.InvalidAuthorizationSpecificationError()

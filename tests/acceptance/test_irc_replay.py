@@ -57,6 +57,7 @@ async def test_kills_in_mid_flight_lose_and_double_nothing(started_studio: Studi
             await started_studio.kill()
             await started_studio.start()
             await saying
+        await replay.until_all_are_here()
         await replay.finish()
         replay.check()
         await replay.check_stored()
@@ -77,7 +78,8 @@ async def test_a_stop_in_mid_traffic_tells_everybody_when_to_come_back(started_s
         wishes = [talker.drains[0] for talker in replay.talkers.values()]
         assert max(wishes) - min(wishes) > 1000, "all would come back at once"
         await started_studio.start()
-        await saying  # with the tokens of before
+        await saying
+        await replay.until_all_are_here()  # with the tokens of before
         await replay.finish()
         replay.check()
         await replay.check_stored()

@@ -1,5 +1,6 @@
 """What every browser test may ask for: a real Chromium, and people who each sit at a browser of their own."""
 
+import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Generator
@@ -12,7 +13,7 @@ from playwright.async_api import Browser
 from server.app import WEB_DIST
 from tests.browser.chromium import NoChromium, launched
 from tests.browser.visitor import Visitor
-from tests.running_studio import RunningStudio
+from tests.running_studio import Person, RunningStudio
 from tests.studio_process import StudioProcess, studio_on
 
 SEEN_ON_FAILURE = Path(__file__).parents[2] / "test-results"
@@ -64,13 +65,14 @@ async def kitchen(studio: RunningStudio, visit: Visit) -> tuple[Visitor, Visitor
     for title in ("Kitchen", "Garden"):
         await ada.room(title, members=[bo.id])
     await ada.call("POST", "/api/conversations", {"kind": "private", "members": [bo.id]}, expect=201)
-    here = []
-    for person in (ada, bo):
-        visitor = await visit(person.name)
-        await visitor.sign_in(person, studio.url)
-        await visitor.open_room("Kitchen")
-        here.append(visitor)
-    return here[0], here[1]
+    at_ada, at_bo = await visit("Ada"), await visit("Bo")
+    await asyncio.gather(enter(at_ada, ada, studio), enter(at_bo, bo, studio))
+    return at_ada, at_bo
+
+
+async def enter(visitor: Visitor, person: Person, studio: RunningStudio) -> None:
+    await visitor.sign_in(person, studio.url)
+    await visitor.open_room("Kitchen")
 
 
 @pytest.fixture

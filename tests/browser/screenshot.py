@@ -21,6 +21,7 @@ from unittest.mock import patch
 from playwright.async_api import Browser, expect
 
 from server.protocol import clock
+from server.protocol.codec import encode
 from server.storage.embedded_postgres import EmbeddedPostgres
 from server.storage.schema import bring_up_to_date
 from tests.browser.chromium import launched
@@ -48,13 +49,15 @@ class Line:
 
 
 TALK = (
-    Line(14, "Bo", "Morning! Twelve bikes are signed up for Saturday, and two of them have a **flat tyre** already."),
+    Line(14, "Bo", "Morning! Twelve bikes are signed up for Saturday, two of them with a **flat tyre**."),
     Line(
-        12, "Chiara", "I bring patches and glue. We still need:\n\n- a second stand\n- chain oil\n- coffee, lots of it",
+        12, "Chiara", "I bring patches and glue. Still missing:\n\n- a stand and chain oil\n- coffee, lots of it",
         [("Bo", "☕"), ("Ada", "☕"), ("Bo", "👍")],
     ),
-    Line(9, "Ada", "The stand is in my cellar, next to the oil.", [("Chiara", "🎉"), ("Bo", "🎉"), ("Chiara", "❤️")]),
-    Line(8, "Ada", "Chiara, does your pump fit `Presta` valves?"),
+    Line(
+        9, "Ada", "The stand is in my cellar. Does your pump fit `Presta` valves?",
+        [("Chiara", "🎉"), ("Bo", "🎉"), ("Chiara", "❤️")],
+    ),
     Line(6, "Chiara", "It does. Here is [how to tell them apart](https://en.wikipedia.org/wiki/Presta_valve)."),
 )  # fmt: skip
 UNREAD = {"Announcements": 0, "Garden": 3, "Kitchen": 12, "Welcome": 0}
@@ -134,8 +137,8 @@ async def furnished() -> AsyncIterator[Scene]:
 async def furnish(studio: RunningStudio) -> Scene:
     ada, bo, chiara, dev = [await studio.person(name) for name in ("Ada", "Bo", "Chiara", "Dev")]
     others = [bo.id, chiara.id, dev.id]
-    room = await ada.room(ROOM, members=others)
-    elsewhere = {title: await ada.room(title, members=others) for title in UNREAD}
+    room = await ada.room(ROOM, members=others, visibility="public")
+    elsewhere = {title: await ada.room(title, members=others, visibility="public") for title in UNREAD}
     sockets = {
         person.name: await studio.stack.enter_async_context(person.socket("/ws", room, *elsewhere.values()))
         for person in (ada, bo, chiara)
@@ -148,6 +151,8 @@ async def furnish(studio: RunningStudio) -> Scene:
     with patch.object(clock, "now", partial(minutes_ago, 1)):
         await sockets["Ada"].say(room, QUESTION)
         await sockets["Ada"].event("run.ended")
+    head = (await ada.call("GET", f"/api/conversations/{room}", expect=200))["head"]
+    await ada.call("PUT", f"/api/conversations/{room}/read", {"seq": head}, expect=204)
     for title, count in UNREAD.items():
         for number in range(count):
             await sockets["Chiara"].say(elsewhere[title], f"news {number}")
@@ -161,7 +166,7 @@ async def furnish(studio: RunningStudio) -> Scene:
 
 async def keep_typing(socket: Socket, room: str) -> None:
     while True:
-        await socket.send("typing", conversation=room, on=True)
+        await socket.send_raw(encode({"type": "typing", "conversation": room, "on": True}).decode())
         await asyncio.sleep(1.0)
 
 

@@ -1,6 +1,8 @@
 """Coming in: the first start's link, an account of one's own, and what is said to whom the door stays shut."""
 
-from playwright.async_api import Locator, expect
+import asyncio
+
+from playwright.async_api import Locator, Route, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.visitor import STRANGER, Visitor
@@ -104,6 +106,27 @@ async def test_a_session_that_was_ended_elsewhere_says_so_and_offers_to_sign_in(
     await at_home.button("Sign in").click()
     await expect(at_home.heading("Kitchen")).to_be_visible()
     await expect(at_work.heading("Kitchen")).to_be_visible()
+
+
+async def test_a_room_that_was_asked_for_before_the_list_is_there_opens(studio: RunningStudio, visit: Visit) -> None:
+    person = await studio.person("Ada")
+    room = await person.room("Kitchen")
+    async with person.socket("/ws", room) as socket:
+        await socket.say(room, "you found it")
+    is_released = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await is_released.wait()
+        await route.continue_()
+
+    ada = await visit("Ada")
+    await ada.page.route("**/api/conversations?*", hold)
+    await ada.context.route_web_socket("**/ws", lambda _: None)  # nothing is told there either
+    async with ada.page.expect_request("**/api/conversations?*"):
+        await ada.sign_in(person, studio.url)
+    await ada.page.evaluate("(room) => { location.hash = `#/c/${room}`; }", room)
+    is_released.set()
+    await expect(ada.message("you found it")).to_be_visible()
 
 
 async def fill_in(visitor: Visitor, *, username: str, password: str) -> None:

@@ -1,9 +1,12 @@
 """What people write is text: it may be set in bold, it is never a part of the page that acts."""
 
-import pytest
+import asyncio
+
 from playwright.async_api import expect
 
-from tests.browser.visitor import Visitor
+from tests.browser.conftest import Visit
+from tests.browser.visitor import TIMEOUT_MS, Visitor
+from tests.running_studio import RunningStudio
 
 Kitchen = tuple[Visitor, Visitor]
 
@@ -23,6 +26,15 @@ LINKS = {
     "[page](https://example.org/a?b=c&d)": "https://example.org/a?b=c&d",
     "![image](https://example.org/pixel.png)": "https://example.org/pixel.png",
     "https://example.org/bare": "https://example.org/bare",
+}
+FAULTS = {
+    "breach of script": "document.body.append(Object.assign(document.createElement('script'), { text: '0' }))",
+    "breach of img": "document.body.append(Object.assign(new Image(), { src: 'https://example.org/' }))",
+    "breach of style": "document.body.innerHTML += '<p style=\"color: red\">'",
+    "thrown: ": "setTimeout(() => { throw new Error('planted') })",
+    "a dialog opened": "alert('planted')",
+    "planted error": "console.error('planted error')",
+    "a request elsewhere": "fetch('http://127.0.0.1:9/').catch(() => {})",
 }
 
 
@@ -67,24 +79,14 @@ async def test_markdown_is_set(kitchen: Kitchen) -> None:
     await expect(bo.messages.last.locator("pre code")).to_have_text("print('<b>')\n")
 
 
-@pytest.mark.parametrize(
-    ("fault", "complaint"),
-    [
-        (
-            "document.body.append(Object.assign(document.createElement('script'), { text: '0' }))",
-            "breach of script",
-        ),
-        ("document.body.append(Object.assign(new Image(), { src: 'https://example.org/' }))", "breach of img"),
-        ("setTimeout(() => { throw new Error('planted') })", "thrown"),
-        ("alert('planted')", "a dialog opened"),
-        ("console.error('planted')", "planted"),
-    ],
-)
-async def test_a_fault_of_the_page_would_be_noticed(kitchen: Kitchen, fault: str, complaint: str) -> None:
-    """The other tests rely on it."""
-    ada, _ = kitchen
-    await ada.page.evaluate(f"() => {{ {fault} }}")
-    await ada.say("one thing later")
-    await expect(ada.message("one thing later")).to_be_visible()
-    assert any(complaint in heard for heard in ada.unexpected())
-    ada.announce("")
+async def test_the_other_tests_would_hear_of_a_fault(studio: RunningStudio, visit: Visit) -> None:
+    stranger = await visit("stranger")
+    await stranger.page.goto(studio.url)
+    await expect(stranger.page.get_by_label("Password")).to_be_visible()
+    for complaint, fault in FAULTS.items():
+        stranger.complaints.clear()
+        await stranger.page.evaluate(f"() => {{ {fault} }}")
+        async with asyncio.timeout(TIMEOUT_MS / 1000):
+            while not [heard for heard in stranger.unexpected() if complaint in heard]:
+                await asyncio.sleep(0.01)
+    stranger.complaints.clear()

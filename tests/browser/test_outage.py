@@ -4,7 +4,7 @@ from playwright.async_api import expect
 
 from tests.browser.conftest import Visit
 from tests.browser.visitor import OFFLINE, STRANGER, Visitor
-from tests.running_studio import PASSWORD
+from tests.running_studio import PASSWORD, RunningStudio
 from tests.studio_process import StudioProcess
 
 DRAFT = "and this I am still thinking ab"
@@ -56,6 +56,23 @@ async def test_a_message_that_waits_survives_the_closing_of_the_page(first_start
     await expect(ada.message("written on the train")).to_be_visible()
     await expect(ada.pending).to_have_count(0)
     assert await stored(ada, "written on the train") == 1
+
+
+async def test_a_room_that_could_not_be_loaded_comes_with_the_next_connection(
+    kitchen: tuple[Visitor, Visitor], studio: RunningStudio
+) -> None:
+    ada, bo = kitchen
+    await bo.open_room("Ada")
+    await bo.say("the roses are out")
+    ada.announce(OFFLINE)
+    await ada.page.route("**/messages?*", lambda route: route.abort())
+    await ada.open_room("Bo")
+    await expect(ada.page.get_by_text("Loading…")).to_be_visible()
+
+    await ada.page.unroute("**/messages?*")
+    for connection in studio.parts.hub.connections():
+        connection.end(1012, "a restart")
+    await expect(ada.message("the roses are out")).to_be_visible()
 
 
 async def register(name: str, studio: StudioProcess, visit: Visit) -> Visitor:

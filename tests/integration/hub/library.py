@@ -48,8 +48,11 @@ class Library:
     async def say(self, who: Identity, conversation: str, *texts: str, at: datetime | None = None) -> list[str]:
         """The ids of the messages."""
         said = [MessageCreated(id=new_id(), client_id=new_id(), text=text) for text in texts]
-        drafts = [Draft(conversation, who.actor, one, one.client_id, b"", "send", by_import=at) for one in said]
+        drafts = [Draft(conversation, who.actor, one, one.client_id, b"", "send") for one in said]
         await self._append(drafts)
+        if at is not None:  # as if it had been said then
+            ids = [one.id for one in said]
+            await self.database.execute("UPDATE messages SET at = $2 WHERE id = ANY($1::uuid[])", ids, at)
         return [one.id for one in said]
 
     async def do(self, who: Identity, conversation: str, data: EventData) -> None:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from msgspec.structs import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from server.hub.permissions import ROLES_ALLOWED, Permission, refusal
 from server.protocol import clock
@@ -93,7 +93,8 @@ async def test_twins_in_one_batch_are_stored_once(database: Database, log: Messa
     ana = await person(database, "ana")
     conversation = await room(database, ana)
     first, twin, other = await log.append([
-        message(conversation, ana, "one", "id"), message(conversation, ana, "one", "id"), message(conversation, ana, "two", "id"),
+        message(conversation, ana, "one", "id"), message(conversation, ana, "one", "id"),
+        message(conversation, ana, "two", "id"),
     ])  # fmt: skip
     assert isinstance(first, Stored)
     assert isinstance(twin, Stored)
@@ -114,8 +115,8 @@ async def test_a_refused_draft_fails_alone(database: Database, log: MessageLog) 
     conversation = await room(database, ana, (rita, "reader"))
     public = await room(database, ana, visibility="public")
     outcomes = await log.append([
-        message(conversation, eve, "let me in"), message(conversation, ana, "first"), message(conversation, rita, "I only read"),
-        message(public, eve, "I do not belong"), message(conversation, ana, "second"),
+        message(conversation, eve, "let me in"), message(conversation, ana, "first"),
+        message(conversation, rita, "I only read"), message(public, eve, "I do not belong"), message(conversation, ana, "second"),
     ])  # fmt: skip
     assert seqs(outcomes) == [NotFound, 1, Forbidden, Forbidden, 2]
 

@@ -16,6 +16,7 @@ import { placeFragment, readPlace } from './links';
 
 const HIDDEN_FRAME_MS = 200; // hidden pages get no animation frames; the title still counts what is unread
 const NOTICE_MS = 6_000;
+const ANNOUNCED_MS = 2_000; // screen readers take over what comes at once
 
 export interface Notice {
   readonly id: number;
@@ -52,6 +53,7 @@ export class StudioView {
   /** The open conversation is scrolled to its end. */
   isFollowing = false;
   isLoaded = $state(false);
+  #isEntered = false;
   #isDrawing = false;
   #noticeCount = 0;
   #stopListening: () => void = () => {};
@@ -84,6 +86,7 @@ export class StudioView {
 
   connectionChanged(state: ConnectionState): void {
     this.connection = state;
+    if (state.name === 'open' && this.#isEntered && this.open?.timeline === null) void this.#open(this.open.id);
   }
 
   go(conversation: ConversationId | null): void {
@@ -108,6 +111,12 @@ export class StudioView {
       this.notify(explainError(error));
       return false;
     }
+  }
+
+  /** Read out, and gone: what stands here may be deleted from the log in the next moment. */
+  announce(text: string): void {
+    this.announcement = text;
+    setTimeout(() => this.announcement === text && (this.announcement = ''), ANNOUNCED_MS);
   }
 
   notify(text: string): void {
@@ -178,12 +187,21 @@ export class StudioView {
     if (this.place !== null) this.client.close(this.place);
     this.place = place;
     this.isFollowing = false;
+    this.#isEntered = false;
+    this.newAfter = null;
+    this.#enter();
+  };
+
+  /** As soon as the conversation is known: its address may be there before the list is, or before somebody invites me. */
+  #enter(): void {
+    const { place } = this;
+    if (this.#isEntered || place === null || !this.client.store.studio.conversations[place]) return;
+    this.#isEntered = true;
     this.markNew();
-    if (place === null || !this.client.store.studio.conversations[place]) return;
     this.kept.keepPlace(this.me.id, place);
     void this.#open(place);
     void this.client.loadMembers(place).catch(() => undefined); // the names can wait until somebody asks for them
-  };
+  }
 
   #open(place: ConversationId): Promise<boolean> {
     const { target } = this;
@@ -199,6 +217,7 @@ export class StudioView {
   }
 
   readonly #show = (): void => {
+    this.#enter();
     this.readFollowed();
     this.#isDrawing = false;
     this.studio = this.client.store.studio;

@@ -120,5 +120,5 @@ def as_account(account: process.Account, *reaches: Path) -> tuple[str, ...]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 -- processes and files tell nobody
+        while not condition():
             await asyncio.sleep(0.01)
