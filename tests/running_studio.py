@@ -129,7 +129,8 @@ class Person:
         headers = {"Authorization": f"Bearer {self.token}"}
         async with connect(
             f"ws://127.0.0.1:{self.port}{path}", additional_headers=headers,
-            subprotocols=[websockets.Subprotocol(SUBPROTOCOL)], max_size=None, max_queue=None, compression=None, ping_interval=None,
+            subprotocols=[websockets.Subprotocol(SUBPROTOCOL)], max_size=None, max_queue=None, compression=None,
+            ping_interval=None,
         ) as connection:  # fmt: skip
             opened = Socket(connection)
             opened.welcome = await opened.wait_for(lambda frame: frame["type"] == "welcome")

@@ -17,6 +17,7 @@ from tests.running_studio import Person, RunningStudio
 from tests.studio_process import StudioProcess, studio_on
 
 SEEN_ON_FAILURE = Path(__file__).parents[2] / "test-results"
+NO_BROWSER = "NO BROWSER, SO NOTHING THAT A PERSON SEES IS TESTED"
 DESK = {"width": 1280, "height": 800}
 
 
@@ -36,7 +37,7 @@ async def chromium() -> AsyncIterator[Browser]:
     except NoChromium as error:
         if os.environ.get("CI", "").lower() in ("true", "1"):
             pytest.fail(f"NO BROWSER, and CI needs one: {error}")
-        pytest.skip(f"NO BROWSER, SO NOTHING THAT A PERSON SEES IS TESTED: {error}")
+        pytest.skip(f"{NO_BROWSER}: {error}")
 
 
 @pytest.fixture
@@ -93,6 +94,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         item.stash[HAS_FAILED] = True
+    if report.skipped and isinstance(report.longrepr, tuple) and NO_BROWSER in report.longrepr[2]:
+        report.longrepr = (
+            str(Path(__file__)),
+            0,
+            report.longrepr[2],
+        )  # the same for all: pytest folds them
     return report
 
 

@@ -28,13 +28,14 @@ LINKS = {
     "https://example.org/bare": "https://example.org/bare",
 }
 FAULTS = {
+    "a request elsewhere": "document.body.append(Object.assign(new Image(), { src: 'https://example.org/' }))",
     "breach of script": "document.body.append(Object.assign(document.createElement('script'), { text: '0' }))",
     "breach of img": "document.body.append(Object.assign(new Image(), { src: 'https://example.org/' }))",
     "breach of style": "document.body.innerHTML += '<p style=\"color: red\">'",
     "thrown: ": "setTimeout(() => { throw new Error('planted') })",
     "a dialog opened": "alert('planted')",
     "planted error": "console.error('planted error')",
-    "a request elsewhere": "fetch('http://127.0.0.1:9/').catch(() => {})",
+    "breach of connect": "fetch('http://127.0.0.1:9/').catch(() => {})",
 }
 
 

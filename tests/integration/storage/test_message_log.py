@@ -116,7 +116,8 @@ async def test_a_refused_draft_fails_alone(database: Database, log: MessageLog) 
     public = await room(database, ana, visibility="public")
     outcomes = await log.append([
         message(conversation, eve, "let me in"), message(conversation, ana, "first"),
-        message(conversation, rita, "I only read"), message(public, eve, "I do not belong"), message(conversation, ana, "second"),
+        message(conversation, rita, "I only read"), message(public, eve, "I do not belong"),
+        message(conversation, ana, "second"),
     ])  # fmt: skip
     assert seqs(outcomes) == [NotFound, 1, Forbidden, Forbidden, 2]
 
