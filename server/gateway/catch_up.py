@@ -1,0 +1,113 @@
+"""Catching up: what a connection lacks, read from the ring or the log as fast as its socket drains.
+
+In:   subscriptions that are not live, each with the seq it has.
+Out:  frames in order, until the subscription stands at the head of its feed and is live.
+Promises: nothing is sent for a subscription that was lost or replaced meanwhile. At most one read's worth is added to what
+a socket has unsent. A database that is away makes the client wait; it does not cost it the socket.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from loguru import logger
+
+from server.gateway.websocket_protocol import prepare_frame
+from server.hub.event_frames import event_of
+from server.hub.feed import Feed
+from server.protocol.codec import encode
+from server.protocol.errors import ChatError
+from server.storage.log_reader import LogReader
+
+READ_EVENTS = 200
+READ_BYTES = 128 * 1024  # with what a drained socket may still have unsent, well under its limit
+PAUSE_S = 0.05  # the feed heard of an event that the read did not see yet
+AWAY_PAUSE_S = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One conversation that a connection follows. Subscribing again makes another one."""
+
+    feed: Feed
+    role: str | None = None  # None: a visitor in a public room
+    first: int = 1  # the first seq this member may see
+    is_confirmed: bool = False  # until then it is a reserved place, from which nothing is delivered
+
+
+class Reader(Protocol):
+    """A connection, as far as catching up needs it."""
+
+    is_full: bool
+    is_closed: bool
+
+    def holds(self, subscription: Subscription) -> bool: ...
+    def go_live(self, subscription: Subscription, seq: int) -> bool: ...
+    def write(self, frames: bytes) -> None: ...
+    def end(self, code: int, reason: str) -> None: ...
+
+
+class CatchUp:
+    __slots__ = ("_connection", "_drained", "_loop", "_log", "_task", "_waiting")
+
+    def __init__(self, connection: Reader, log: LogReader) -> None:
+        self._connection = connection
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[Subscription, int]] = deque()
+        self._drained: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def later(self, subscription: Subscription, seq: int) -> None:
+        """Deliver everything above `seq` as soon as the socket has room."""
+        self._waiting.append((subscription, seq))
+
+    def go_on(self) -> None:
+        """There is room again, or something to read."""
+        if self._drained is not None:
+            self._drained.set()
+        elif self._waiting and (self._task is None or self._task.done()):
+            self._task = self._loop.create_task(self._run())
+
+    def close(self) -> None:
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._until_drained()
+                subscription, seq = self._waiting.popleft()
+                if self._connection.holds(subscription) and not self._connection.go_live(subscription, seq):
+                    self._waiting.appendleft((subscription, await self._feed_some(subscription, seq)))
+        except Exception:  # noqa: BLE001 - the edge of a task: reported
+            logger.exception("catching up failed")
+            self._connection.end(1011, "something broke on our side")
+
+    async def _feed_some(self, subscription: Subscription, seq: int) -> int:
+        """Write one read's worth; the seq up to which the subscription has everything then."""
+        feed = subscription.feed
+        try:
+            rows = await self._log.since(feed.conversation, seq, READ_EVENTS, up_to=feed.head, max_bytes=READ_BYTES)
+        except ChatError:
+            await asyncio.sleep(AWAY_PAUSE_S)
+            return seq
+        if not self._connection.holds(subscription):
+            return seq
+        if not rows:
+            await asyncio.sleep(PAUSE_S)
+            return seq
+        self._connection.write(b"".join(prepare_frame(encode(event_of(stored, actor))) for stored, actor in rows))
+        return rows[-1][0].seq
+
+    async def _until_drained(self) -> None:
+        while self._connection.is_full and not self._connection.is_closed:
+            self._drained = asyncio.Event()
+            try:
+                await self._drained.wait()
+            finally:
+                self._drained = None
+
+
