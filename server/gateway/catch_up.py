@@ -2,8 +2,8 @@
 
 In:   subscriptions that are not live, each with the seq it has.
 Out:  frames in order, until the subscription stands at the head of its feed and is live.
-Promises: nothing is sent for a subscription that was lost or replaced meanwhile. At most one read's worth is added to what
-a socket has unsent. A database that is away makes the client wait; it does not cost it the socket.
+Promises: nothing is sent for a subscription that was lost or replaced meanwhile. At most one read's worth is added to
+what a socket has unsent. A database that is away makes the client wait; it does not cost it the socket.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Reader(Protocol):
 
 
 class CatchUp:
-    __slots__ = ("_connection", "_drained", "_loop", "_log", "_task", "_waiting")
+    __slots__ = ("_connection", "_drained", "_log", "_loop", "_task", "_waiting")
 
     def __init__(self, connection: Reader, log: LogReader) -> None:
         self._connection = connection
@@ -109,5 +109,3 @@ class CatchUp:
                 await self._drained.wait()
             finally:
                 self._drained = None
-
-

@@ -8,16 +8,13 @@ it stands at the head. What is lost (a kick, a deleted conversation) is lost at 
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
-from loguru import logger
 from msgspec import UNSET
 
+from server.gateway.catch_up import CatchUp, Subscription
 from server.gateway.websocket_protocol import prepare_frame
-from server.hub.event_frames import event_of
 from server.hub.feed import Feed
 from server.hub.hub import Hub
 from server.hub.identity import Identity
@@ -29,11 +26,12 @@ from server.protocol.ids import new_id
 from server.storage.log_reader import LogReader
 from server.telemetry import metrics
 
-CATCH_UP_EVENTS = 200  # a read; with short messages about a quarter of what a socket may have unsent
 PING = b"\x89\x00"  # a ping frame without a payload (RFC 6455, section 5.5.2); browsers answer it by themselves
 NO_LIFE_S = 40.0  # one heartbeat missed and some seconds of grace
 MIN_DRAIN_BYTES_PER_S = 1024
 MAX_SLOW_S = 60.0
+RIGHTS_LOST = frozenset({4014, 4500, 4503, 4507})  # after these nothing more may arrive
+MAX_UNSENT_AT_END_BYTES = 16 * 1024  # what was written in this very turn; more than that is a backlog
 MAX_IN_FLIGHT = 256  # durable frames of one socket that wait for their commit; beyond it the socket is not read
 
 
@@ -51,31 +49,21 @@ class Socket(Protocol):
     def unsent(self) -> int: ...
 
 
-@dataclass(slots=True)
-class Subscription:
-    feed: Feed
-    role: str | None = None  # None: a visitor in a public room
-    first: int = 1  # the first seq this member may see
-    is_confirmed: bool = False
-
-
 class Connection:
     """`bound` is the conversation of a socket that was opened for one alone; its frames may leave the field out."""
 
     __slots__ = (
-        "_catching_up",
-        "_drained",
+        "_catch_up",
+        "_drained_at",
         "_hub",
         "_in_flight",
         "_looked_at",
         "_loop",
         "_presence",
-        "_reader",
         "_replies",
         "_slow_since",
         "_socket",
         "_unsent",
-        "_waiting_to_catch_up",
         "bound",
         "id",
         "identity",
@@ -96,15 +84,13 @@ class Connection:
         self._socket = socket
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._hub = hub
-        self._reader = reader
         self._presence = presence
         self._replies: list[bytes] = []
         self._in_flight = 0
         self._slow_since = self._looked_at = 0.0
         self._unsent = 0
-        self._drained: asyncio.Event | None = None
-        self._waiting_to_catch_up: deque[tuple[Feed, int]] = deque()
-        self._catching_up: asyncio.Task[None] | None = None
+        self._drained_at = 0.0
+        self._catch_up = CatchUp(self, reader)
 
     @property
     def user_id(self) -> str:
@@ -143,10 +129,10 @@ class Connection:
         """Once a heartbeat: end the socket when it is dead, or drains so slowly that it is as good as dead."""
         if self.is_full:
             self._look_at_drain(now)
-        elif now - self._socket.last_life > NO_LIFE_S:
+        elif now - max(self._socket.last_life, self._drained_at) > NO_LIFE_S:
             self.end(4012, "no life")
         else:
-            self._write(PING)
+            self.write(PING)
 
     def _look_at_drain(self, now: float) -> None:
         unsent = self._socket.unsent
@@ -156,7 +142,11 @@ class Connection:
             self.end(4008, "too slow")
         self._unsent, self._looked_at = unsent, now
 
-    def _write(self, frames: bytes) -> None:
+    def write(self, frames: bytes) -> None:
+        """Write prepared frames, behind the answers that wait to leave."""
+        if self._replies:
+            frames = b"".join((*self._replies, frames))
+            self._replies.clear()
         try:
             self._socket.write(frames)
         except Exception:  # noqa: BLE001 - a dying transport raises
@@ -170,7 +160,7 @@ class Connection:
         """Close. A socket with a backlog is cut, so that nothing that waits is delivered after this moment."""
         if self.is_closed:
             return
-        if self.is_full:
+        if self.is_full or (code in RIGHTS_LOST and self._socket.unsent > MAX_UNSENT_AT_END_BYTES):
             self._socket.abort()
         else:
             self._flush_replies()
@@ -179,9 +169,7 @@ class Connection:
 
     def _flush_replies(self) -> None:
         if self._replies:
-            frames = b"".join(self._replies)
-            self._replies.clear()
-            self._write(frames)
+            self.write(b"")
 
     # Subscriptions
 
@@ -196,7 +184,12 @@ class Connection:
         return subscription
 
     def holds(self, subscription: Subscription) -> bool:
-        return self.subscriptions.get(subscription.feed.conversation) is subscription
+        return not self.is_closed and self.subscriptions.get(subscription.feed.conversation) is subscription
+
+    def follows(self, conversation: str) -> bool:
+        """Whether it is known that this user may read here."""
+        subscription = self.subscriptions.get(conversation)
+        return subscription is not None and subscription.is_confirmed
 
     def confirm(self, subscription: Subscription, role: str | None, first: int) -> None:
         """This user may read here; `first` is the first seq they may see."""
@@ -205,11 +198,11 @@ class Connection:
             subscription.feed.visitors.add(self)
         self._presence.arrived(subscription.feed.conversation, self.user_id)
 
-    def start(self, feed: Feed, seq: int) -> None:
+    def start(self, subscription: Subscription, seq: int) -> None:
         """Deliver everything above `seq`: from the ring at once where it reaches, else from the log."""
-        if self.is_full or not self._go_live(feed, seq):
-            self._waiting_to_catch_up.append((feed, seq))
-            self._go_on()
+        if self.is_full or not self.go_live(subscription, seq):
+            self._catch_up.later(subscription, seq)
+            self._catch_up.go_on()
 
     def remove(self, conversation: str) -> bool:
         subscription = self.subscriptions.pop(conversation, None)
@@ -241,8 +234,8 @@ class Connection:
         self.is_closed = True
         for conversation in tuple(self.subscriptions):
             self.remove(conversation)
-        if self._catching_up is not None:
-            self._catching_up.cancel()
+        self._replies.clear()  # nothing goes out behind a close frame
+        self._catch_up.close()
         if self.is_full:
             metrics.behind.dec()
 
@@ -260,62 +253,22 @@ class Connection:
             for subscription in self.subscriptions.values():
                 seq = subscription.feed.suspend(self)
                 if seq is not None:
-                    self._waiting_to_catch_up.append((subscription.feed, seq))
-        elif self._drained is not None:
-            self._drained.set()
-        elif self._waiting_to_catch_up:
-            self._go_on()
+                    self._catch_up.later(subscription, seq)
+        else:
+            self._drained_at = self._loop.time()  # to have read so much is a sign of life
+            self.write(PING)
+            self._catch_up.go_on()
 
-    def _go_live(self, feed: Feed, seq: int) -> bool:
-        """Write what the ring has above `seq` and become live, without an await in between."""
+    def go_live(self, subscription: Subscription, seq: int) -> bool:
+        """Write what the ring has above `seq` and become live, without an await in between; False: it has not all."""
+        feed = subscription.feed
         missing = feed.go_live(self, self._socket.write, seq)
         if missing is None:
             return False
-        self._flush_replies()
         frames = missing + self._hub.live_answers(feed.conversation)
         if frames:
-            self._write(frames)
+            self.write(frames)
         return True
-
-    def _go_on(self) -> None:
-        if self._catching_up is None or self._catching_up.done():
-            self._catching_up = self._loop.create_task(self._catch_up())
-
-    async def _catch_up(self) -> None:
-        """Feed what was left behind from the log, one conversation after the other, as fast as the socket drains."""
-        try:
-            while self._waiting_to_catch_up:
-                await self._until_drained()
-                feed, seq = self._waiting_to_catch_up.popleft()
-                if self._follows(feed) and not self._go_live(feed, seq):
-                    seq = await self._feed_some(feed, seq)
-                    self._waiting_to_catch_up.appendleft((feed, seq))
-        except ChatError:  # the database is away; the client comes back and resumes
-            self.end(1013, "the database cannot be reached")
-        except Exception:  # noqa: BLE001 - the edge of a task: reported
-            logger.exception("catching up failed")
-            self.end(1011, "something broke on our side")
-
-    async def _feed_some(self, feed: Feed, seq: int) -> int:
-        rows = await self._reader.since(feed.conversation, seq, CATCH_UP_EVENTS, up_to=feed.head)
-        if not self._follows(feed):
-            return seq
-        if not rows:
-            await asyncio.sleep(0.05)  # the feed heard of an event that this read did not see yet
-            return seq
-        self._flush_replies()
-        self._write(b"".join(prepare_frame(encode(event_of(stored, actor))) for stored, actor in rows))
-        return rows[-1][0].seq
-
-    def _follows(self, feed: Feed) -> bool:
-        subscription = self.subscriptions.get(feed.conversation)
-        return not self.is_closed and subscription is not None and subscription.feed is feed
-
-    async def _until_drained(self) -> None:
-        while self.is_full and not self.is_closed:
-            self._drained = asyncio.Event()
-            await self._drained.wait()
-            self._drained = None
 
     # Frames in flight
 

@@ -51,6 +51,7 @@ from server.protocol.frames import (
 from server.storage.message_log import Stored
 from server.telemetry import metrics
 
+TYPING_EVERY_S = 2.0
 MAX_BACKLOG = 1000  # frames of one connection that wait behind one another
 
 Handled = Awaitable[None] | None
@@ -73,6 +74,8 @@ class Dispatcher:
         self._bad_frames = BadFrameMeter()
         self._backlog: deque[ClientFrame] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._typing: dict[str, tuple[float, bool]] = {}  # conversation → when it was last told, and what
+        self._loop = asyncio.get_running_loop()
 
     def receive(self, text: str) -> None:
         connection = self._connection
@@ -89,7 +92,7 @@ class Dispatcher:
             return
         waiting = self._begin(frame)
         if waiting is not None:
-            self._worker = asyncio.get_running_loop().create_task(self._work(frame, waiting))
+            self._worker = self._loop.create_task(self._work(frame, waiting))
 
     def close(self) -> None:
         if self._worker is not None:
@@ -98,7 +101,7 @@ class Dispatcher:
     def _refuse_bad(self, error: ChatError) -> None:
         frame_id = error.frame_id if isinstance(error, BadFrameWithId) else None
         self._connection.refuse(frame_id if isinstance(frame_id, str) and len(frame_id) <= 64 else None, error)
-        if self._bad_frames.is_full_after(asyncio.get_running_loop().time()):
+        if self._bad_frames.is_full_after(self._loop.time()):
             self._connection.end(4501, "too many bad frames")
 
     def _wait_in_line(self, frame: ClientFrame) -> None:
@@ -191,7 +194,7 @@ class Dispatcher:
 
     def mark(self, connection: Connection, frame: Delivered | Read) -> Handled:
         conversation = _conversation(connection, frame.conversation)
-        if conversation not in connection.subscriptions:
+        if not connection.follows(conversation):
             return self._mark_elsewhere(connection, conversation, frame)
         self._note(connection, conversation, frame)
         return None
@@ -208,10 +211,9 @@ class Dispatcher:
 
     def typing(self, connection: Connection, frame: Typing) -> Handled:
         conversation = _conversation(connection, frame.conversation)
-        subscription = connection.subscriptions.get(conversation)
-        if subscription is None:
+        if not connection.follows(conversation):
             return self._type_elsewhere(connection, conversation, frame.on)
-        if subscription.role not in MEMBERS:
+        if connection.subscriptions[conversation].role not in MEMBERS:
             raise Forbidden("your role in this conversation does not allow this")
         self._tell_typing(connection, conversation, frame.on)
         return None
@@ -221,6 +223,13 @@ class Dispatcher:
         self._tell_typing(connection, conversation, is_on)
 
     def _tell_typing(self, connection: Connection, conversation: str, is_on: bool) -> None:
+        # A key held down is no news, and a room of five hundred would hear each time.
+        now, (told_at, was_on) = self._loop.time(), self._typing.get(conversation, (0.0, False))
+        if is_on == was_on and now - told_at < TYPING_EVERY_S:
+            return
+        if is_on and now - told_at < TYPING_EVERY_S / 4:
+            return
+        self._typing[conversation] = now, is_on
         notice = TypingNotice(conversation=conversation, user=connection.user_id, on=is_on)
         self._studio.hub.pass_on(conversation, notice, droppable=True)
 

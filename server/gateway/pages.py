@@ -58,4 +58,4 @@ async def refusal(request: Request, refused: Exception) -> Response:
 
 
 def _is_interface(path: str) -> bool:
-    return path.startswith(("/api/", "/v1/", "/ws/", "/assets/"))
+    return path in ("/api", "/v1", "/ws") or path.startswith(("/api/", "/v1/", "/ws/", "/assets/"))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from msgspec import UnsetType
 
-from server.gateway.connection import Connection, Subscription
+from server.gateway.catch_up import Subscription
+from server.gateway.connection import Connection
 from server.hub.feed import Feed
 from server.hub.permissions import may_read
 from server.hub.studio import Studio
@@ -41,24 +42,34 @@ class Subscriber:
     async def subscribe(self, frame: Subscribe) -> None:
         """Answer, then deliver what was missed, then live events."""
         wanted = self._wanted(frame)
-        wishes = await self._permitted(await self._reserve(wanted))
-        for wish in wishes:
-            self._place(wish)
-        await self._reset_what_is_too_much(wishes)
         connection = self._connection
+        reserved: list[_Wish] = []
+        try:
+            await self._reserve(wanted, reserved)
+            wishes = await self._permitted(reserved)
+            for wish in wishes:
+                self._place(wish)
+            await self._reset_what_is_too_much(wishes)
+        except BaseException:
+            for wish in reserved:  # no answer goes out, so nothing is followed
+                if connection.holds(wish.subscription):
+                    connection.remove(wish.feed.conversation)
+            raise
         # From here to the end nothing waits. A place that is gone by now was lost to a kick while we were reading.
         wishes = [wish for wish in wishes if connection.holds(wish.subscription)]
         answers = {conversation: SubscribedTo(error="not_found") for conversation in wanted}
         answers |= {wish.feed.conversation: _answer(wish) for wish in wishes}
         connection.tell(Subscribed(id=frame.id, conversations=answers))
         for wish in wishes:
-            connection.start(wish.feed, wish.start)
+            connection.start(wish.subscription, wish.start)
 
     async def follow_from_head(self, conversation: str) -> bool:
         """Subscribe without an answer, as a socket for one conversation begins. False: there is none to be read."""
-        wishes = await self._permitted(await self._reserve({conversation: None}))
+        reserved: list[_Wish] = []
+        await self._reserve({conversation: None}, reserved)
+        wishes = await self._permitted(reserved)
         for wish in wishes:
-            self._connection.start(wish.feed, wish.feed.head)
+            self._connection.start(wish.subscription, wish.feed.head)
         return bool(wishes)
 
     def _wanted(self, frame: Subscribe) -> dict[str, Cursor | None]:
@@ -71,19 +82,21 @@ class Subscriber:
             raise BadFrame(f"a socket follows at most {MAX_SUBSCRIPTIONS} conversations")
         return frame.conversations
 
-    async def _reserve(self, wanted: dict[str, Cursor | None]) -> list[_Wish]:
+    async def _reserve(self, wanted: dict[str, Cursor | None], wishes: list[_Wish]) -> None:
         """A place in each feed, from which nothing is delivered yet but which a kick already takes away."""
-        wishes = []
         for conversation, cursor in wanted.items():
             feed = await self._studio.hub.follow(conversation) if is_id(conversation) else None
             if feed is not None:
                 wishes.append(_Wish(self._connection.reserve(feed), cursor))
-        return wishes
 
     async def _permitted(self, wishes: list[_Wish]) -> list[_Wish]:
         connection, identity = self._connection, self._connection.identity
         conversations = [wish.feed.conversation for wish in wishes]
-        standings = await self._studio.standings.of_many(identity.user_id, identity.account_role, conversations)
+        while True:
+            rights = [wish.feed.rights_changed for wish in wishes]
+            standings = await self._studio.standings.of_many(identity.user_id, identity.account_role, conversations)
+            if rights == [wish.feed.rights_changed for wish in wishes]:
+                break  # else somebody's role or a room's door changed while we asked: ask again
         permitted = []
         for wish in wishes:
             standing = standings.get(wish.feed.conversation)

@@ -197,7 +197,8 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self.pause(False)  # the answer to our close frame must be readable
-        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+        # Not `close`, which would wait for ever for a peer that takes nothing.
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def pause(self, is_paused: bool) -> None:
         if is_paused != self.read_paused and not self.transport.is_closing():

@@ -16,7 +16,7 @@ from server.hub.message_queue import MessageQueue
 from server.hub.permissions import Permission
 from server.hub.run_carrier import LiveRun, RunCarrier
 from server.protocol.errors import BadFrame, ChatError, NotFound, TooLarge
-from server.protocol.events import MessageCreated, RunEnded, RunStarted, RunSteered
+from server.protocol.events import MessageCreated, MessageDeleted, RunEnded, RunStarted, RunSteered
 from server.protocol.frames import MAX_TEXT_LENGTH, Actor
 from server.protocol.ids import is_id, new_id
 from server.storage.conversations import Conversations
@@ -162,9 +162,12 @@ class Assistant:
         """A repeated message is looked at too: the process that took it first may have died before it could act."""
         match draft.data:
             case RunStarted() if not stored.repeat:
-                self._carrier.carry(stored.conversation, draft.data, self._instructions.pop(draft.data.run, None))
+                instruction = self._instructions.pop(draft.data.run, None)
+                self._carrier.carry(stored.conversation, draft.data, draft.actor.id, instruction)
             case RunEnded() if not stored.repeat:
                 metrics.runs.labels(draft.data.status).inc()
+            case MessageDeleted() if not stored.repeat:
+                self._carrier.message_deleted(draft.data.id)
             case MessageCreated() if draft.actor.kind == "user" and not draft.data.people_only:
                 self._answer_if_asked(stored, draft, draft.data)
 

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from server.bus.bus import EventNotice
 
-RING_BYTES = 256 * 1024  # about 800 short messages: a reconnect after some seconds needs no query
-RING_EVENTS = 1024
+RING_BYTES = 192 * 1024  # about 400 short messages: a reconnect after some seconds needs no query
+RING_EVENTS = 1000  # what a resume carries at most
 OUT_OF_ORDER_S = 0.025  # two workers may publish 6 before 5; longer, and 5 is lost
 
 
@@ -57,7 +57,7 @@ class Feed:
         self.live: dict[Listener, Write] = {}  # ordered: who came first is served first
         self.visitors: set[Listener] = set()  # listen to a public conversation without being a member
         self.names: dict[str, str] | None = None  # keys of the members' names and their ids, once somebody needed them
-        self.members_changed = 0  # how often somebody came or went
+        self.rights_changed = 0  # how often somebody came, went or got a role, or the door was opened or shut
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self.followers = 0  # live or catching up; without any the feed can go
         self._prepare = prepare
@@ -121,10 +121,10 @@ class Feed:
         self.live.pop(listener, None)
         self.visitors.discard(listener)
 
-    def forget_names(self) -> None:
-        """Somebody came or went."""
+    def note_rights_changed(self) -> None:
+        """Somebody came, went or got a role, or the door was opened or shut: what was read before may be wrong."""
         self.names = None
-        self.members_changed += 1
+        self.rights_changed += 1
 
     def forget_texts(self) -> None:
         """Empty the ring: some text in it has been deleted, and whoever resumes now must not get it."""

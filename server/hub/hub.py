@@ -132,7 +132,12 @@ class Hub:
                 opening = asyncio.get_running_loop().create_task(self._open(conversation))
                 self._opening[conversation] = opening
                 opening.add_done_callback(lambda _: self._opening.pop(conversation, None))
-            feed = await asyncio.shield(opening)
+            try:
+                feed = await asyncio.shield(opening)
+            except BaseException:
+                # Whoever asked has gone; the feed must not stay open for nobody.
+                opening.add_done_callback(lambda _: self._close_if_unfollowed(conversation))
+                raise
             if feed is None:
                 return None
             # Between the feed's opening and this line its last follower may have left.
@@ -142,10 +147,15 @@ class Hub:
 
     def unfollow(self, feed: Feed) -> None:
         feed.followers -= 1
-        if feed.followers <= 0 and self._feeds.get(feed.conversation) is feed:
-            del self._feeds[feed.conversation]
+        if self._feeds.get(feed.conversation) is feed:
+            self._close_if_unfollowed(feed.conversation)
+
+    def _close_if_unfollowed(self, conversation: str) -> None:
+        feed = self._feeds.get(conversation)
+        if feed is not None and feed.followers <= 0:
+            del self._feeds[conversation]
             feed.close()
-            self.spawn(self._unlisten_unless_open(feed.conversation))
+            self.spawn(self._unlisten_unless_open(conversation))
 
     def feed(self, conversation: str) -> Feed | None:
         return self._feeds.get(conversation)
@@ -157,7 +167,11 @@ class Hub:
     async def _open(self, conversation: str) -> Feed | None:
         early: list[Notice] = []
         await self._bus.listen(conversation_topic(conversation), early.append)
-        head = (await self._reader.heads([conversation])).get(conversation)
+        try:
+            head = (await self._reader.heads([conversation])).get(conversation)
+        except BaseException:
+            await self._bus.unlisten(conversation_topic(conversation))
+            raise
         if head is None:
             await self._bus.unlisten(conversation_topic(conversation))
             return None
@@ -194,6 +208,9 @@ class Hub:
                 moved = await self._reader.moved_since(list(self._feeds), since - COMPARE_OVERLAP)
             except ChatError:
                 continue  # the database is away; later everything that moved meanwhile is looked at
+            except Exception:  # noqa: BLE001 - the look-out must not end
+                logger.exception("heads could not be compared")
+                continue
             since = now
             for conversation, last in moved.items():
                 feed = self._feeds.get(conversation)
@@ -280,24 +297,26 @@ class Hub:
         }
 
     def _on_left(self, feed: Feed, event: EventNotice) -> None:
-        feed.forget_names()
+        feed.note_rights_changed()
         left = decode_stored(decode_stored(event.payload, Event).data, MemberLeft)
         for connection in tuple(self._connections.get(left.user, ())):
             connection.remove(feed.conversation)
 
     def _on_joined(self, feed: Feed, event: EventNotice) -> None:
-        feed.forget_names()
+        feed.note_rights_changed()
         joined = decode_stored(decode_stored(event.payload, Event).data, MemberJoined)
         for connection in tuple(self._connections.get(joined.user, ())):
             connection.role_changed(feed.conversation, joined.role)
             feed.visitors.discard(connection)
 
     def _on_role(self, feed: Feed, event: EventNotice) -> None:
+        feed.note_rights_changed()
         changed = decode_stored(decode_stored(event.payload, Event).data, MemberRole)
         for connection in tuple(self._connections.get(changed.user, ())):
             connection.role_changed(feed.conversation, changed.role)
 
     def _on_updated(self, feed: Feed, event: EventNotice) -> None:
+        feed.note_rights_changed()
         updated = decode_stored(decode_stored(event.payload, Event).data, ConversationUpdated)
         if updated.visibility == "private":
             for visitor in tuple(feed.visitors):
@@ -306,6 +325,8 @@ class Hub:
     def _on_deleted(self, feed: Feed, event: EventNotice) -> None:
         for visitor in tuple(feed.visitors):
             visitor.lose(feed.conversation, "deleted")
+        for connection in self.connections():  # members are told by a notice of their own
+            connection.remove(feed.conversation)
 
     def spawn(self, work: Awaitable[None]) -> None:
         async def guarded() -> None:

@@ -73,7 +73,7 @@ class MessageQueue:
         if not is_id(draft.conversation):
             settled(NotFound("there is no such conversation"))
             return
-        if len(self._waiting) >= MAX_WAITING:
+        if (self.depth if self._diverted else len(self._waiting)) >= MAX_WAITING:
             settled(Overloaded())
             return
         lane = self._diverted.get(draft.conversation) if self._diverted else None
@@ -158,7 +158,7 @@ class MessageQueue:
                     logger.exception("a draft of kind {} could not be stored", drafts[0].data.kind)
                     return [Internal()]
         # Something in one draft broke the statement for all: each on its own, the good ones pass.
-        return [outcome for entry in batch for outcome in await self._commit([entry], wait=True)]
+        return [outcome for entry in batch for outcome in await self._commit([entry], wait=wait)]
 
     def _settle(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
         """Publish what is new and answer everybody; what was busy goes to a side lane, and later drafts behind it."""

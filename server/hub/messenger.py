@@ -80,9 +80,9 @@ class Messenger:
             users = await self._users.members_by_key(conversation, list(mentions.possible_keys(found)))
             return mentions.resolve(found, users, self._models)
         if feed.names is None:
-            generation = feed.members_changed
+            generation = feed.rights_changed
             names = await self._users.member_keys(conversation)
-            if generation != feed.members_changed:
+            if generation != feed.rights_changed:
                 return mentions.resolve(found, names, self._models)  # somebody came or went meanwhile: keep nothing
             feed.names = names
         return mentions.resolve(found, feed.names, self._models)

@@ -20,15 +20,16 @@ MAX_TOLD = 200
 class Presence:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._loop = asyncio.get_running_loop()
         self._here: dict[str, Counter[str]] = {}  # conversation → user → sockets that follow it
-        self._leaving: dict[tuple[str, str], float] = {}  # (conversation, user) → when the grace is over
-        self._changes: dict[tuple[str, str], bool] = {}  # what has not been told yet
+        self._leaving: dict[str, dict[str, float]] = {}  # conversation → user → when the grace is over
+        self._changes: dict[str, dict[str, bool]] = {}  # conversation → user → what has not been told yet
         self._timer: asyncio.TimerHandle | None = None
 
     def arrived(self, conversation: str, user: str) -> None:
         here = self._here.setdefault(conversation, Counter())
         here[user] += 1
-        if here[user] == 1 and self._leaving.pop((conversation, user), None) is None:
+        if here[user] == 1 and self._leaving.get(conversation, {}).pop(user, None) is None:
             self._change(conversation, user, True)
 
     def departed(self, conversation: str, user: str) -> None:
@@ -42,10 +43,10 @@ class Presence:
         if not here:
             # Nobody is left to be told, and whoever comes next asks for the list.
             del self._here[conversation]
-            self._changes = {key: state for key, state in self._changes.items() if key[0] != conversation}
-            self._leaving = {key: at for key, at in self._leaving.items() if key[0] != conversation}
+            self._changes.pop(conversation, None)
+            self._leaving.pop(conversation, None)
             return
-        self._leaving[conversation, user] = asyncio.get_running_loop().time() + GRACE_S
+        self._leaving.setdefault(conversation, {})[user] = self._loop.time() + GRACE_S
         self._plan()
 
     def here(self, conversation: str) -> set[str]:
@@ -56,23 +57,29 @@ class Presence:
             self._timer.cancel()
 
     def _change(self, conversation: str, user: str, is_here: bool) -> None:
-        self._changes[conversation, user] = is_here
+        self._changes.setdefault(conversation, {})[user] = is_here
         self._plan()
 
     def _plan(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TELL_EVERY_S, self._tell)
+            self._timer = self._loop.call_later(TELL_EVERY_S, self._tell)
 
     def _tell(self) -> None:
         self._timer = None
-        now = asyncio.get_running_loop().time()
-        for key in [key for key, until in self._leaving.items() if until <= now]:
-            del self._leaving[key]
-            self._changes[key] = False
+        now = self._loop.time()
+        for conversation, leaving in tuple(self._leaving.items()):
+            for user in [user for user, until in leaving.items() if until <= now]:
+                del leaving[user]
+                self._changes.setdefault(conversation, {})[user] = False
+            if not leaving:
+                del self._leaving[conversation]
         changes, self._changes = self._changes, {}
-        for (conversation, user), is_here in changes.items():
+        for conversation, states in changes.items():
             if len(self._here.get(conversation, ())) <= MAX_TOLD:
-                frame = PresenceFrame(conversation=conversation, user=user, state="online" if is_here else "offline")
-                self._hub.pass_on(conversation, frame, droppable=True)
+                for user, is_here in states.items():
+                    frame = PresenceFrame(
+                        conversation=conversation, user=user, state="online" if is_here else "offline"
+                    )
+                    self._hub.pass_on(conversation, frame, droppable=True)
         if self._leaving:
             self._plan()

@@ -10,7 +10,7 @@ from loguru import logger
 from server.hub.hub import Hub
 from server.protocol.errors import ChatError
 from server.protocol.frames import Receipt
-from server.storage.conversations import Conversations
+from server.storage.conversations import Conversations, Mark
 
 WRITE_EVERY_S = 1.0
 MAX_TOLD = 50  # members; in a larger room nobody follows single readers
@@ -38,12 +38,13 @@ class Receipts:
                 return
             rows = [(conversation, user, delivered, read) for (conversation, user), (delivered, read) in marks.items()]
             try:
-                await self._conversations.mark(rows)
+                moved = await self._conversations.mark(rows)
             except ChatError:
-                for key, mark in marks.items():  # the database is away: keep them for the next time
-                    self._marks.setdefault(key, mark)
+                for (conversation, user), (delivered, read) in marks.items():  # kept for the next time
+                    self.note(conversation, user, delivered=delivered, read=read)
                 raise
-            self._tell(rows)
+            for mark in moved:
+                self._tell(mark)
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -63,9 +64,7 @@ class Receipts:
         except ChatError:
             self._timer = self._timer or asyncio.get_running_loop().call_later(WRITE_EVERY_S, self._write_soon)
 
-    def _tell(self, rows: list[tuple[str, str, int, int]]) -> None:
-        for conversation, user, delivered, read in rows:
-            feed = self._hub.feed(conversation)
-            if feed is not None and feed.followers <= MAX_TOLD:
-                frame = Receipt(conversation=conversation, user=user, delivered=delivered, read=read)
-                self._hub.pass_on(conversation, frame, droppable=True)
+    def _tell(self, mark: Mark) -> None:
+        if mark.members <= MAX_TOLD:
+            frame = Receipt(conversation=mark.conversation, user=mark.user, delivered=mark.delivered, read=mark.read)
+            self._hub.pass_on(mark.conversation, frame, droppable=True)

@@ -18,13 +18,13 @@ from msgspec import UNSET
 from server.ai.adapter import Failed, Finished, Model, PartDelta, PartEnded, Request, Turn, Usage
 from server.hub.hub import Hub
 from server.hub.message_queue import MessageQueue
-from server.protocol.errors import ChatError, Unavailable
+from server.protocol.errors import ChatError
 from server.protocol.events import RunEnded, RunStarted
 from server.protocol.frames import Actor, DeltaFrame, ServerFrame
 from server.storage.conversations import Conversations
 from server.storage.message_log import Draft
 from server.storage.messages import Messages
-from server.storage.runs import Runs
+from server.storage.runs import Run, Runs
 
 DELTA_S = 0.04  # 25 frames a second look fluent; more would only cost
 CHECKPOINT_S = 1.0  # so much text at most is lost with its worker
@@ -47,6 +47,7 @@ class LiveRun:
     task: asyncio.Task[None] | None = None
     usage: Usage | None = None
     instruction: str | None = None  # what a steer asked for
+    asked_by: str | None = None
     parts: list[dict[str, object]] = field(default_factory=list)
 
     def ended(self, status: str, failure: Failed | None = None) -> RunEnded:
@@ -105,10 +106,19 @@ class RunCarrier:
             if run.conversation == conversation and run.published
         ]
 
-    def carry(self, conversation: str, data: RunStarted, instruction: str | None) -> None:
-        run = LiveRun(data.run, conversation, data.message, data.model, instruction=instruction)
+    def carry(self, conversation: str, data: RunStarted, asked_by: str, instruction: str | None) -> None:
+        run = LiveRun(data.run, conversation, data.message, data.model, instruction=instruction, asked_by=asked_by)
         self._live[run.id] = run
         run.task = self.spawn(self._run(run))
+
+    def message_deleted(self, message: str) -> None:
+        """Whoever deletes a message that is still being written has heard enough of it."""
+        for run in self._live.values():
+            if run.message == message and not run.is_sealed:
+                run.is_sealed, run.text = True, ""
+                if run.task is not None:
+                    run.task.cancel()
+                self.spawn(self._end_for_certain(run, "stopped", None))
 
     async def open(self) -> None:
         self.spawn(self._sweep())
@@ -168,7 +178,11 @@ class RunCarrier:
         return Failed("bad_response", "the model broke off")
 
     async def _request(self, run: LiveRun) -> Request:
-        page = await self._messages.page(run.conversation, before=None, after=None, limit=CONTEXT_TURNS, visible_from=1)
+        # A model must not tell somebody what was said before they came.
+        first = await self._conversations.visible_from(run.conversation, run.asked_by)
+        page = await self._messages.page(
+            run.conversation, before=None, after=None, limit=CONTEXT_TURNS, visible_from=first
+        )
         turns = [
             Turn("assistant" if message.actor.kind == "model" else "user", message.actor.name, message.text)
             for message in page.messages
@@ -195,7 +209,7 @@ class RunCarrier:
             await asyncio.sleep(CHECKPOINT_S)
             try:
                 is_ours = await self._runs.checkpoint(run.id, token, run.text)
-            except Unavailable:
+            except ChatError:
                 continue  # the lease outlasts a short absence of the database
             if not is_ours and run.task is not None:
                 run.is_sealed = True
@@ -208,11 +222,11 @@ class RunCarrier:
             try:
                 await self._end(run, status, failure)
                 return
-            except Unavailable:
+            except ChatError as error:
+                if not error.retryable:
+                    return  # stopped, or its conversation deleted, in the same moment
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 5.0)
-            except ChatError:
-                return  # stopped, or its conversation deleted, in the same moment
 
     async def _end(self, run: LiveRun, status: str, failure: Failed | None = None) -> None:
         actor = Actor("model", run.model, run.model)
@@ -223,12 +237,19 @@ class RunCarrier:
             try:
                 for run in await self._runs.abandoned():
                     if run.id not in self._live:
-                        await self._end(
-                            LiveRun(run.id, run.conversation, run.message, run.model, text=run.text), "interrupted"
-                        )
+                        await self._interrupt(run)
             except ChatError:
-                pass  # the database is away, or somebody else was quicker
+                pass  # the database is away; the runs wait
+            except Exception:  # noqa: BLE001 - the sweep must not end
+                logger.exception("abandoned runs could not be looked for")
             await asyncio.sleep(SWEEP_S)
+
+    async def _interrupt(self, run: Run) -> None:
+        """One that cannot be ended must not keep the others from it."""
+        try:
+            await self._end(LiveRun(run.id, run.conversation, run.message, run.model, text=run.text), "interrupted")
+        except ChatError as error:
+            logger.info("run {} could not be marked: {}", run.id, error.code)
 
     def spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
         """Run `work` as a task of ours; what breaks it is reported."""

@@ -35,6 +35,17 @@ class NewConversation:
         return ":".join(sorted(user for user, _ in self.members)) if self.kind == "private" else None
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a member has got, and how many members there are."""
+
+    conversation: str
+    user: str
+    delivered: int
+    read: int
+    members: int
+
+
 class Conversations:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -178,6 +189,15 @@ class Conversations:
             moved.setdefault(row["user_id"], {})[row["conversation"]] = last[row["conversation"]]
         return moved
 
+    async def visible_from(self, conversation: str, user: str | None) -> int:
+        """The first seq that this member may see; 1 for those who are none."""
+        if user is None or not is_id(user):
+            return 1
+        first: int | None = await self._database.fetch_value(
+            "SELECT visible_from FROM memberships WHERE conversation = $1 AND user_id = $2", conversation, user
+        )
+        return first or 1
+
     async def model_of(self, conversation: str) -> str | None:
         model: str | None = await self._database.fetch_value(
             "SELECT model FROM conversations WHERE id = $1", conversation
@@ -190,23 +210,35 @@ class Conversations:
         )
         return prompt
 
-    async def mark(self, marks: list[tuple[str, str, int, int]]) -> None:
-        """Move cursors forward, never back: (conversation, user, delivered, read), clipped to the head."""
-        await self._database.execute(
+    async def mark(self, marks: list[tuple[str, str, int, int]]) -> list[Mark]:
+        """Move cursors forward, never back and never beyond the head: (conversation, user, delivered, read).
+
+        Returns those that moved, as they stand now.
+        """
+        rows = await self._database.fetch(
             """
             UPDATE memberships m SET
-                delivered_seq = greatest(m.delivered_seq, least(v.delivered, h.last_seq), least(v.read, h.last_seq)),
-                read_seq = greatest(m.read_seq, least(v.read, h.last_seq)),
-                read_ordinal = CASE WHEN least(v.read, h.last_seq) <= m.read_seq THEN m.read_ordinal ELSE coalesce((
+                delivered_seq = greatest(m.delivered_seq, v.delivered),
+                read_seq = greatest(m.read_seq, v.read),
+                read_ordinal = CASE WHEN v.read <= m.read_seq THEN m.read_ordinal ELSE coalesce((
                     SELECT ordinal FROM messages WHERE conversation = m.conversation AND seq <= v.read
                     ORDER BY seq DESC LIMIT 1
                 ), 0) END
-            FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[]) AS v(conversation, user_id, delivered, read)
-            JOIN heads h ON h.conversation = v.conversation
+            FROM (
+                SELECT c.conversation, c.user_id, least(c.read, h.last_seq) AS read,
+                    least(greatest(c.delivered, c.read), h.last_seq) AS delivered
+                FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
+                    AS c(conversation, user_id, delivered, read)
+                JOIN heads h ON h.conversation = c.conversation
+            ) v
             WHERE m.conversation = v.conversation AND m.user_id = v.user_id
+                AND (v.read > m.read_seq OR v.delivered > m.delivered_seq)
+            RETURNING m.conversation, m.user_id, m.delivered_seq, m.read_seq,
+                (SELECT count(*) FROM memberships WHERE conversation = m.conversation) AS members
             """,
             *(list(column) for column in zip(*marks, strict=True)),
         )
+        return [Mark(*row) for row in rows]
 
     async def _rows(
         self,

@@ -38,10 +38,10 @@ class LogReader:
         return {row["conversation"]: row["last_seq"] for row in rows}
 
     async def since(
-        self, conversation: str, after: int, limit: int, up_to: int | None = None
+        self, conversation: str, after: int, limit: int, up_to: int = 2**62, max_bytes: int = 2**62
     ) -> list[tuple[Stored, Actor]]:
-        """Events above `after` (and at most `up_to`), oldest first."""
-        rows = await self._database.fetch(_SINCE, conversation, after, limit, up_to if up_to is not None else 2**62)
+        """Events above `after` (and at most `up_to`), oldest first; beyond the first no more than `max_bytes`."""
+        rows = await self._database.fetch(_SINCE, conversation, after, limit, up_to, max_bytes)
         return [(_stored(row), Actor(row["actor_kind"], row["actor_id"], row["name"])) for row in rows]
 
     async def missed(self, cursors: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
@@ -81,8 +81,10 @@ _SINCE = """
         CASE e.actor_kind WHEN 'user' THEN coalesce(u.username, 'former member') WHEN 'system' THEN 'Chat Studio'
             ELSE e.actor_id END AS name
     FROM (
-        SELECT * FROM events WHERE conversation = $1 AND seq > $2 AND seq <= $4 ORDER BY seq LIMIT $3
+        SELECT *, sum(octet_length(data::text)) OVER (ORDER BY seq) - octet_length(data::text) AS before
+        FROM (SELECT * FROM events WHERE conversation = $1 AND seq > $2 AND seq <= $4 ORDER BY seq LIMIT $3) AS chosen
     ) e
     LEFT JOIN users u ON e.actor_kind = 'user' AND u.id = CASE WHEN e.actor_kind = 'user' THEN e.actor_id::uuid END
+    WHERE e.before < $5
     ORDER BY e.seq
 """

@@ -181,46 +181,58 @@ class MessageLog:
         fresh: list[tuple[int, Draft, Stored]] = []
         first_of: dict[tuple[str, str, str], int] = {}  # client ids inside this batch
         at = clock.now()
-        for index, fact in zip(candidates, facts, strict=True):
+        for place, (index, fact) in enumerate(zip(candidates, facts, strict=True)):
             draft, head = drafts[index], heads[drafts[index].conversation]
-            if fact["old_seq"] is not None:
-                outcomes[index] = _repeat(draft, fact, head.kind)
+            if fact["head_kind"] is None:
+                outcomes[index] = NotFound("there is no such conversation")  # deleted while we waited for its head
                 continue
-            if draft.client_id is not None:
-                key = (draft.conversation, draft.actor.id, draft.client_id)
-                if key in first_of:
-                    outcomes[index] = _twin(draft, drafts[first_of[key]], outcomes[first_of[key]])
-                    continue
-                first_of[key] = index
-            error = await self._refusal(connection, draft, head, fact)
+            if fact["old_seq"] is not None:
+                outcomes[index] = _repeat(draft, fact, fact["head_kind"])
+                continue
+            key = (draft.conversation, draft.actor.id, draft.client_id or "")
+            if draft.client_id is not None and key in first_of:
+                outcomes[index] = _twin(draft, drafts[first_of[key]], outcomes[first_of[key]])
+                continue
+            found = await self._look_up(connection, draft)
+            error = self._refusal(draft, fact, found)
             if error is not None:
                 outcomes[index] = error
                 continue
+            first_of[key] = index
             head.last_seq += 1
+            data = projections.redacted(draft.data) if found.is_redacted else draft.data
             stored = Stored(
                 draft.conversation, head.last_seq, draft.data.kind, at, draft.actor.kind,
-                draft.actor.id, draft.client_id, encode(draft.data).decode(), conversation_kind=head.kind,
+                draft.actor.id, draft.client_id, encode(data).decode(), conversation_kind=fact["head_kind"],
                 message=draft.data.id if isinstance(draft.data, MessageCreated) else None,
             )  # fmt: skip
             if draft.data.kind not in projections.SET_BASED:
                 # An act on something that stands may depend on the act before it in this batch: one at a time.
                 await self._write(connection, fresh, heads, at)
                 fresh = []
-                await projections.apply(connection, draft.actor, draft.data, stored.conversation, stored.seq, stored.at)
+                await projections.apply(connection, draft.actor, data, stored.conversation, stored.seq, stored.at)
             fresh.append((index, draft, stored))
             outcomes[index] = stored
+            rest = candidates[place + 1 :]
+            if rest and draft.data.kind in projections.CHANGES_RIGHTS:
+                # What was read about the others may be wrong now: ask again for what is left.
+                await self._write(connection, fresh, heads, at)
+                await self._settle(connection, drafts, rest, heads, outcomes)
+                return
         await self._write(connection, fresh, heads, at)
 
-    async def _refusal(self, connection: Connection, draft: Draft, head: "_Head", fact: Record) -> ChatError | None:
-        """Why this draft may not happen, or None."""
+    async def _look_up(self, connection: Connection, draft: Draft) -> projections.Found:
         if draft.permission is None and not isinstance(draft.data, RunEnded):
-            return None
-        found = await projections.look_up(connection, draft.conversation, draft.data, draft.target)
+            return projections.Found()
+        return await projections.look_up(connection, draft.conversation, draft.data, draft.target)
+
+    def _refusal(self, draft: Draft, fact: Record, found: projections.Found) -> ChatError | None:
+        """Why this draft may not happen, or None."""
         if draft.permission is None:
             return found.error  # the studio itself acts; still, a run ends once
         standing = Standing(
-            kind=head.kind,
-            visibility=head.visibility,
+            kind=fact["head_kind"],
+            visibility=fact["head_visibility"],
             role=fact["role"],
             account_role=draft.account_role,
             is_own=found.author == draft.actor.id,
@@ -265,13 +277,11 @@ class MessageLog:
 
 
 class _Head:
-    __slots__ = ("kind", "last_seq", "message_count", "visibility")
+    __slots__ = ("last_seq", "message_count")
 
     def __init__(self, row: Record) -> None:
         self.last_seq: int = row["last_seq"]
         self.message_count: int = row["message_count"]
-        self.kind: str = row["kind"]
-        self.visibility: str = row["visibility"]
 
 
 def _is_plain(draft: Draft) -> bool:
@@ -292,12 +302,12 @@ def _repeat(draft: Draft, fact: Record, kind: str) -> Outcome:
 
 def _twin(draft: Draft, first: Draft, outcome: Outcome | None) -> Outcome:
     """The same client id twice in one batch."""
+    assert outcome is not None
+    if not isinstance(outcome, Stored):
+        return outcome  # the first was refused, for a reason that holds for its twin
     if first.body_hash != draft.body_hash:
         return Conflict(f"the id {draft.client_id!r} was used before for something else")
-    assert outcome is not None
-    if isinstance(outcome, Stored):
-        return replace(outcome, repeat=True)
-    return outcome
+    return replace(outcome, repeat=True)
 
 
 def data_of(stored: Stored, shape: type[T]) -> T:
@@ -305,18 +315,18 @@ def data_of(stored: Stored, shape: type[T]) -> T:
 
 
 _LOCK = """
-    SELECT h.conversation, h.last_seq, h.message_count, c.kind, c.visibility
-    FROM heads h JOIN conversations c ON c.id = h.conversation
-    WHERE h.conversation = ANY($1::uuid[]) AND c.deleted_at IS NULL
-    ORDER BY h.conversation FOR NO KEY UPDATE OF h
+    SELECT conversation, last_seq, message_count FROM heads
+    WHERE conversation = ANY($1::uuid[]) ORDER BY conversation FOR NO KEY UPDATE
 """
 _LOCK_WAITING = _LOCK
 _LOCK_FREE = _LOCK + " SKIP LOCKED"
 
 _FACTS = """
-    SELECT e.seq AS old_seq, e.kind AS old_kind, e.body_hash AS old_hash, e.at AS old_at, e.data AS old_data, m.role
+    SELECT e.seq AS old_seq, e.kind AS old_kind, e.body_hash AS old_hash, e.at AS old_at, e.data AS old_data, m.role,
+        c.kind AS head_kind, c.visibility AS head_visibility
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
         WITH ORDINALITY AS d(conversation, actor_id, client_id, user_id, n)
+    LEFT JOIN conversations c ON c.id = d.conversation AND c.deleted_at IS NULL
     LEFT JOIN events e
         ON e.conversation = d.conversation AND e.actor_id = d.actor_id AND e.client_id = d.client_id
     LEFT JOIN memberships m

@@ -74,7 +74,7 @@ class Messages:
 def _message(row: Record, reactions: list[Reaction]) -> Message:
     return Message(
         id=row["id"], client_id=row["client_id"], seq=row["seq"], at=rfc3339(row["at"]),
-        actor=Actor(row["actor_kind"], row["actor_id"], row["name"]), text=row["text"],
+        actor=Actor(row["actor_kind"], row["actor_id"], row["name"]), text="" if row["deleted_at"] else row["text"],
         edited_at=rfc3339(row["edited_at"]) if row["edited_at"] else None,
         deleted_at=rfc3339(row["deleted_at"]) if row["deleted_at"] else None,
         reply_to=row["reply_to"], thread=row["thread"], reactions=reactions,

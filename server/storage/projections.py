@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from server.protocol.codec import encode
 from server.protocol.errors import ChatError, Conflict, NotFound
@@ -40,12 +41,22 @@ RUN_LEASE_S = 15.0  # a carrier that has not been heard of for so long, by the d
 SET_BASED = {MessageCreated.kind}  # applied by the log, many at once
 
 
+CHANGES_RIGHTS = {
+    MemberJoined.kind,
+    MemberLeft.kind,
+    MemberRole.kind,
+    ConversationUpdated.kind,
+    ConversationDeleted.kind,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a draft points at, and why that may not do."""
 
     author: str | None = None
     subject_role: str | None = None
+    is_redacted: bool = False  # the message that a run writes has been deleted
     error: ChatError | None = None
 
 
@@ -110,12 +121,23 @@ async def _another_owner(connection: Connection, conversation: str, user: str) -
 
 
 async def _run(connection: Connection, run: str) -> Found:
-    row = await connection.fetchrow("SELECT status, asked_by FROM runs WHERE id = $1", run) if is_id(run) else None
+    row = None
+    if is_id(run):
+        row = await connection.fetchrow(
+            "SELECT r.status, r.asked_by, m.deleted_at FROM runs r "
+            "LEFT JOIN messages m ON m.conversation = r.conversation AND m.id = r.message WHERE r.id = $1",
+            run,
+        )
     if row is None:
         return Found(error=NotFound("there is no such run"))
     if row["status"] != "running":
         return Found(error=Conflict(f"this run has already {row['status']}"))
-    return Found(author=row["asked_by"])
+    return Found(author=row["asked_by"], is_redacted=row["deleted_at"] is not None)
+
+
+def redacted(data: EventData) -> EventData:
+    """The end of a run whose message has been deleted meanwhile: without its text."""
+    return replace(data, text="", parts=[], redacted=True) if isinstance(data, RunEnded) else data
 
 
 async def apply(
@@ -164,6 +186,11 @@ async def apply(
         case ConversationUpdated():
             await _update(connection, conversation, data)
         case ConversationDeleted():
+            await connection.execute(
+                "UPDATE runs SET status = 'interrupted', ended_at = $2 WHERE conversation = $1 AND status = 'running'",
+                conversation,
+                at,
+            )
             await connection.execute(
                 "UPDATE conversations SET deleted_at = $2, pair_key = NULL WHERE id = $1", conversation, at
             )
