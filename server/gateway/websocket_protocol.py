@@ -17,6 +17,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
+from websockets.speedups import apply_mask
 
 EXTENSION = "chat_studio.socket"
 HIGH_WATER_BYTES = 256 * 1024  # unsent bytes of ours a socket may hold; past it the socket is behind
@@ -32,6 +33,25 @@ def prepare_frame(payload: bytes) -> bytes:
     if length < 65536:
         return b"\x81\x7e" + length.to_bytes(2, "big") + payload
     return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+
+
+def take_text_frame(data: bytes) -> tuple[str | None, int]:
+    """The text of the frame that `data` begins with, and its length in bytes; None unless it is whole, masked,
+    unfragmented, shorter than 64 KiB and valid UTF-8."""
+    if len(data) < 6 or data[0] != 0x81 or not 0x80 <= data[1] < 0xFF:
+        return None, 0
+    length, start = data[1] & 0x7F, 6
+    if length == 126:
+        length, start = int.from_bytes(data[2:4], "big"), 8
+        if length < 126:
+            return None, 0  # not the shortest form: the parser has the right words for it
+    end = start + length
+    if len(data) < end:
+        return None, 0
+    try:
+        return str(apply_mask(data[start:end], data[start - 4 : start]), "utf-8"), end
+    except UnicodeDecodeError:
+        return None, 0
 
 
 def split_frames(frames: bytes) -> list[bytes]:
@@ -118,7 +138,16 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_life = self.loop.time()
-        super().data_received(data)
+        # Nearly all that comes is whole, short text frames: those are read here. Everything else is the parser's, and
+        # nothing is when it stands in the middle of a frame or a fragmented message.
+        while self.on_text is not None and not (self.close_sent or self.frames or self.conn.reader.buffer):
+            text, used = take_text_frame(data)
+            if text is None:
+                break
+            self.on_text(text)
+            data = data[used:]
+        if data:
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -1,9 +1,12 @@
 """The server is killed in mid-conversation: nothing that was written is lost, and nothing is said twice."""
 
-from playwright.async_api import expect
+import asyncio
 
+from playwright.async_api import WebSocketRoute, expect
+
+from server.protocol.codec import parse
 from tests.browser.conftest import Visit
-from tests.browser.visitor import OFFLINE, STRANGER, Visitor
+from tests.browser.visitor import OFFLINE, STRANGER, TIMEOUT_MS, Visitor
 from tests.running_studio import PASSWORD, RunningStudio
 from tests.studio_process import StudioProcess
 
@@ -56,6 +59,41 @@ async def test_a_message_that_waits_survives_the_closing_of_the_page(first_start
     await expect(ada.message("written on the train")).to_be_visible()
     await expect(ada.pending).to_have_count(0)
     assert await stored(ada, "written on the train") == 1
+
+
+async def test_a_message_whose_answer_was_lost_is_not_said_twice(kitchen: tuple[Visitor, Visitor]) -> None:
+    """It was committed, everybody has it, and only its author was never told."""
+    ada, bo = kitchen
+    ada.announce(OFFLINE)
+    sockets: list[WebSocketRoute] = []
+    is_lost = asyncio.Event()
+
+    def lead_through(socket: WebSocketRoute) -> None:
+        def hear(text: str | bytes) -> None:
+            frame = parse(str(text))
+            if len(sockets) == 1 and isinstance(frame, dict) and frame["type"] in ("ack", "event"):
+                is_lost.set()
+            else:
+                socket.send(text)
+
+        socket.connect_to_server().on_message(hear)
+        sockets.append(socket)
+
+    await ada.page.route_web_socket("**/ws", lead_through)
+    await ada.page.reload()
+    await expect(ada.composer).to_be_visible()
+    await ada.say("said once")
+    await expect(bo.message("said once")).to_be_visible()
+    await asyncio.wait_for(is_lost.wait(), TIMEOUT_MS / 1000)
+    await expect(ada.pending).to_contain_text("said once")
+    await sockets[0].close(code=1012)
+
+    await expect(ada.message("said once")).to_be_visible()
+    await expect(ada.pending).to_have_count(0)
+    await bo.say("heard once")
+    for visitor in kitchen:
+        await expect(visitor.message("heard once")).to_be_visible()
+        await expect(visitor.message("said once")).to_have_count(1)
 
 
 async def test_a_room_that_could_not_be_loaded_comes_with_the_next_connection(
