@@ -10,6 +10,8 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from loguru import logger
+
 from server.gateway.connection import Connection
 from server.gateway.dispatch import Dispatcher
 from server.gateway.fallback_socket import FallbackSocket
@@ -144,7 +146,10 @@ class SocketEndpoint:
         connection = Connection(socket, identity, studio.hub, studio.reader, studio.presence, bound)
         dispatcher = Dispatcher(studio, self._limits, connection)
 
+        log = logger.bind(connection=connection.id, user=identity.user_id)
+
         def closed() -> None:
+            log.info("socket closed")
             metrics.connections.dec()
             self._release(identity)
             dispatcher.close()
@@ -158,6 +163,7 @@ class SocketEndpoint:
             if not await studio.accounts.access.is_current(identity):
                 connection.end(4500, "session ended")
             await self._welcome(connection)
+            log.info("socket opened")
         except ChatError as error:
             connection.tell(ErrorFrame(code=error.code, message=error.detail, retryable=error.retryable))
             connection.end(1013, error.code)

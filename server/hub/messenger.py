@@ -23,9 +23,6 @@ from server.storage.messages import Messages
 from server.storage.standings import Standing
 from server.storage.users import Users
 
-MAX_MESSAGES = 200  # a page
-MAX_EVENTS = 1_000
-
 
 class Messenger:
     def __init__(

@@ -140,9 +140,6 @@ class Rooms:
     async def public(self, identity: Identity, query: str, limit: int) -> list[Conversation]:
         return await self._conversations.public(identity.user_id, query, limit)
 
-    async def titled(self, identity: Identity, query: str, limit: int) -> list[Conversation]:
-        return await self._conversations.titled(identity.user_id, query, limit)
-
     async def members(self, conversation: str) -> list[Member]:
         return [
             Member(

@@ -139,18 +139,6 @@ class Conversations:
         )  # fmt: skip
         return await self.several(user, [row["id"] for row in rows])
 
-    async def titled(self, user: str, query: str, limit: int) -> list[Conversation]:
-        """My conversations and the public ones whose title holds `query`."""
-        rows = await self._database.fetch(
-            """
-            SELECT c.id FROM conversations c LEFT JOIN memberships m ON m.conversation = c.id AND m.user_id = $1
-            WHERE c.deleted_at IS NULL AND m.user_id IS NOT NULL AND strpos(lower(c.title), lower($2)) > 0
-            ORDER BY lower(c.title), c.id LIMIT $3
-            """,
-            user, query, limit,
-        )  # fmt: skip
-        return await self.several(user, [row["id"] for row in rows])
-
     async def members(self, conversation: str) -> list[Member]:
         rows = await self._database.fetch(
             """

@@ -2,28 +2,43 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from server.gateway import connection as gateway_connection
 from server.gateway import heartbeat
 from server.protocol.codec import parse
-from tests.running_studio import RunningStudio, Socket
+from tests.running_studio import Person, RunningStudio, Socket
 
 MESSAGES = 400
 TEXT = "x" * 15_000  # six megabytes in all: more than the kernel's buffers on both sides take
 
 
+@asynccontextmanager
+async def slow_socket(studio: RunningStudio, person: Person) -> AsyncIterator[ClientConnection]:
+    """A socket with small buffers, which takes nothing that it is not asked to."""
+    narrow = socket.create_connection(("127.0.0.1", studio.port))
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    async with connect(
+        f"ws://127.0.0.1:{studio.port}/ws",
+        sock=narrow,
+        additional_headers={"Authorization": f"Bearer {person.token}"},
+        max_size=None,
+        max_queue=1,
+        compression=None,
+        ping_interval=None,
+        close_timeout=0.5,
+    ) as opened:
+        yield opened
+
+
 async def test_a_slow_reader_gets_everything_from_the_log_while_others_are_served(studio: RunningStudio) -> None:
     ana, ben = await studio.person("ana"), await studio.person("ben")
     room = await ana.room(members=[ben.id])
-    narrow = socket.create_connection(("127.0.0.1", studio.port))
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-    async with ana.socket("/ws", room) as hers, connect(
-        f"ws://127.0.0.1:{studio.port}/ws", sock=narrow, additional_headers={"Authorization": f"Bearer {ben.token}"},
-        max_size=None, max_queue=1, compression=None, ping_interval=None, close_timeout=0.5,
-    ) as slow:  # fmt: skip
+    async with ana.socket("/ws", room) as hers, slow_socket(studio, ben) as slow:
         his = Socket(slow)
         await his.subscribe({room: None})
         for number in range(MESSAGES):
@@ -47,12 +62,7 @@ async def test_what_is_unsent_is_bounded(studio: RunningStudio) -> None:
     """The server keeps at most its high-water mark and one tick for a socket that does not read."""
     ana, ben = await studio.person("ana"), await studio.person("ben")
     room = await ana.room(members=[ben.id])
-    narrow = socket.create_connection(("127.0.0.1", studio.port))
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-    async with ana.socket("/ws", room) as hers, connect(
-        f"ws://127.0.0.1:{studio.port}/ws", sock=narrow, additional_headers={"Authorization": f"Bearer {ben.token}"},
-        max_size=None, max_queue=1, compression=None, ping_interval=None, close_timeout=0.5,
-    ) as slow:  # fmt: skip
+    async with ana.socket("/ws", room) as hers, slow_socket(studio, ben) as slow:
         await Socket(slow).subscribe({room: None})
         for number in range(100):
             await hers.say(room, f"{number} {TEXT}")
@@ -69,12 +79,7 @@ async def test_a_socket_that_takes_nothing_for_a_minute_is_closed_and_one_that_d
     studio.parts.heartbeat.start()
     ana, ben = await studio.person("ana"), await studio.person("ben")
     room = await ana.room(members=[ben.id])
-    narrow = socket.create_connection(("127.0.0.1", studio.port))
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-    async with ana.socket("/ws", room) as hers, connect(
-        f"ws://127.0.0.1:{studio.port}/ws", sock=narrow, additional_headers={"Authorization": f"Bearer {ben.token}"},
-        max_size=None, max_queue=1, compression=None, ping_interval=None, close_timeout=0.5,
-    ) as slow:  # fmt: skip
+    async with ana.socket("/ws", room) as hers, slow_socket(studio, ben) as slow:
         await Socket(slow).subscribe({room: None})
         for number in range(100):
             await hers.send("send", conversation=room, text=f"{number} {TEXT}")

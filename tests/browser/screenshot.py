@@ -1,7 +1,7 @@
 """Draws docs/screenshot.png anew: three people and the demo model in a room of a real studio.
 
     .venv/bin/python -m tests.browser.screenshot
-    .venv/bin/python -m tests.browser.screenshot --dark --phone /tmp/phone.png
+    .venv/bin/python -m tests.browser.screenshot --dark --phone phone.png
 
 `--look-at DIR` draws every scheme and size into a folder, for eyes that want to know what a change of the style did.
 """
