@@ -129,7 +129,7 @@ async def test_a_recovery_is_waited_for_and_reported(made: Sandbox, monkeypatch:
     await made.kill_postgres()
     connection.terminate()
     monkeypatch.setattr(supervisor, "REPORT_S", 0.0)
-    monkeypatch.setattr(supervisor, "SILENT_S", 0.5)  # silence counts from the last sign of life, not from the start
+    monkeypatch.setattr(supervisor, "SILENT_S", 2.0)  # silence counts from the last sign of life, not from the start
     connection = await asyncpg.connect(await postgres.start())
     assert await connection.fetchval("SELECT count(*) FROM notes") == 200000
     assert any(line.startswith("Postgres is not ready yet: ") for line in made.lines)
