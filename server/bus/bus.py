@@ -5,7 +5,7 @@ doubled notice costs time and never truth. Notices about one topic that one node
 were published.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,6 +24,13 @@ class EventsNotice(msgspec.Struct, frozen=True, tag="events"):
 
     conversation: str
     events: list[EventNotice]
+
+
+class HeadMoved(msgspec.Struct, frozen=True, tag="head"):
+    """Events up to `seq` were committed that are too large to travel: who watches reads them from the log."""
+
+    conversation: str
+    seq: int
 
 
 class PassingNotice(msgspec.Struct, frozen=True, tag="passing"):
@@ -50,12 +57,14 @@ class GrantsEnded(msgspec.Struct, frozen=True, tag="grants"):
     close_code: int
 
 
-Notice = EventsNotice | PassingNotice | UserNotice | GrantsEnded
+Notice = EventsNotice | HeadMoved | PassingNotice | UserNotice | GrantsEnded
 Listener = Callable[[Notice], None]
 
 
 class Bus(Protocol):
-    """One listener a topic: the node's own hub, which fans out."""
+    """One listener a topic: the node's own hub, which fans out. The publisher's own node is told too."""
+
+    on_gap: Callable[[], None]  # called when notices may have been lost; whoever opens the bus sets it before
 
     async def open(self) -> None: ...
 
@@ -64,10 +73,14 @@ class Bus(Protocol):
     def publish(self, topic: str, notice: Notice) -> None:
         """Never waits and never raises: an undeliverable notice is a metric, and repair finds what it was about."""
 
-    async def listen(self, topic: str, listener: Listener) -> None:
-        """From the return on, notices of the topic reach `listener`. A topic has one listener; a second replaces it."""
+    async def listen(self, topics: Sequence[str], listener: Listener) -> None:
+        """From the return on, notices of the topics reach `listener`. A topic has one listener; a second replaces it.
 
-    async def unlisten(self, topic: str) -> None: ...
+        All topics in one round trip. It never raises: where notices do not travel now, it returns soon all the same,
+        the topics are listened to once they do, and `on_gap` is called then.
+        """
+
+    async def unlisten(self, topics: Sequence[str]) -> None: ...
 
     def is_healthy(self) -> bool:
         """Whether notices travel, as far as this node can tell: the word behind `/readyz`."""

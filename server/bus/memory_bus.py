@@ -1,5 +1,7 @@
 """The bus of a studio with one process: a notice is a call."""
 
+from collections.abc import Callable, Sequence
+
 from loguru import logger
 
 from server.bus.bus import Listener, Notice
@@ -10,6 +12,7 @@ class MemoryBus:
 
     def __init__(self) -> None:
         self._listeners: dict[str, Listener] = {}
+        self.on_gap: Callable[[], None] = lambda: None  # nothing is ever lost here
 
     async def open(self) -> None:
         return None
@@ -26,11 +29,12 @@ class MemoryBus:
         except Exception:  # noqa: BLE001 - the publisher has committed: a broken listener must not look like a failed send
             logger.exception("a listener of the bus failed")
 
-    async def listen(self, topic: str, listener: Listener) -> None:
-        self._listeners[topic] = listener
+    async def listen(self, topics: Sequence[str], listener: Listener) -> None:
+        self._listeners.update(dict.fromkeys(topics, listener))
 
-    async def unlisten(self, topic: str) -> None:
-        self._listeners.pop(topic, None)
+    async def unlisten(self, topics: Sequence[str]) -> None:
+        for topic in topics:
+            self._listeners.pop(topic, None)
 
     def is_healthy(self) -> bool:
         return True

@@ -82,7 +82,7 @@ class Hub:
         self.live_answers_of: Callable[[str], Iterable[ServerFrame]] = lambda _: ()
 
     async def open(self) -> None:
-        await self._bus.listen(STUDIO_TOPIC, self._on_notice)
+        await self._bus.listen([STUDIO_TOPIC], self._on_notice)
         self.spawn(self._find_quiet_holes())
 
     # Connections
@@ -92,7 +92,7 @@ class Hub:
         sockets = self._connections.setdefault(user, {})
         sockets[connection] = None
         if len(sockets) == 1:
-            await self._bus.listen(user_topic(user), self._on_notice)
+            await self._bus.listen([user_topic(user)], self._on_notice)
 
     def detach(self, connection: Connection) -> None:
         user = connection.user_id
@@ -103,7 +103,7 @@ class Hub:
 
     async def _unlisten_unless_online(self, user: str) -> None:
         if user not in self._connections:
-            await self._bus.unlisten(user_topic(user))
+            await self._bus.unlisten([user_topic(user)])
 
     def connections(self) -> list[Connection]:
         return [connection for sockets in self._connections.values() for connection in sockets]
@@ -166,28 +166,28 @@ class Hub:
 
     async def _open(self, conversation: str) -> Feed | None:
         early: list[Notice] = []
-        await self._bus.listen(conversation_topic(conversation), early.append)
+        await self._bus.listen([conversation_topic(conversation)], early.append)
         try:
             head = (await self._reader.heads([conversation])).get(conversation)
         except BaseException:
-            await self._bus.unlisten(conversation_topic(conversation))
+            await self._bus.unlisten([conversation_topic(conversation)])
             raise
         if head is None:
-            await self._bus.unlisten(conversation_topic(conversation))
+            await self._bus.unlisten([conversation_topic(conversation)])
             return None
         feed = Feed(
             conversation, head.epoch, head.last,
             prepare=self._prepare, repair=self._repair, effects=self._effects,
         )  # fmt: skip
         self._feeds[conversation] = feed
-        await self._bus.listen(conversation_topic(conversation), self._on_notice)
+        await self._bus.listen([conversation_topic(conversation)], self._on_notice)
         for notice in early:
             self._on_notice(notice)
         return feed
 
     async def _unlisten_unless_open(self, conversation: str) -> None:
         if conversation not in self._feeds and conversation not in self._opening:
-            await self._bus.unlisten(conversation_topic(conversation))
+            await self._bus.unlisten([conversation_topic(conversation)])
 
     async def _repair(self, feed: Feed) -> None:
         """Read what the feed misses, once for everybody here."""
