@@ -79,28 +79,40 @@ class CatchUp:
         try:
             while self._waiting:
                 await self._until_drained()
-                subscription, seq = self._waiting.popleft()
-                if self._connection.holds(subscription) and not self._connection.go_live(subscription, seq):
-                    self._waiting.appendleft((subscription, await self._feed_some(subscription, seq)))
+                lacking = self._take_those_who_lack_something()
+                if lacking:
+                    self._waiting.extendleft(reversed(await self._feed_some(lacking)))
         except Exception:  # noqa: BLE001 - the edge of a task: reported
             logger.exception("catching up failed")
             self._connection.end(1011, "something broke on our side")
 
-    async def _feed_some(self, subscription: Subscription, seq: int) -> int:
-        """Write one read's worth; the seq up to which the subscription has everything then."""
-        feed = subscription.feed
+    def _take_those_who_lack_something(self) -> list[tuple[Subscription, int]]:
+        """Make live whom the ring can serve, until the socket is full; the others must read the log."""
+        lacking = []
+        while self._waiting and not self._connection.is_full:
+            subscription, seq = self._waiting.popleft()
+            if self._connection.holds(subscription) and not self._connection.go_live(subscription, seq):
+                lacking.append((subscription, seq))
+        return lacking
+
+    async def _feed_some(self, lacking: list[tuple[Subscription, int]]) -> list[tuple[Subscription, int]]:
+        """Write one read's worth, from as many conversations as it takes; where each subscription stands then."""
+        cursors = {subscription.feed.conversation: (seq, subscription.feed.head) for subscription, seq in lacking}
         try:
-            rows = await self._log.since(feed.conversation, seq, READ_EVENTS, up_to=feed.head, max_bytes=READ_BYTES)
+            rows = await self._log.since_many(cursors, READ_EVENTS, READ_BYTES)
         except ChatError:
             await asyncio.sleep(AWAY_PAUSE_S)
-            return seq
-        if not self._connection.holds(subscription):
-            return seq
-        if not rows:
+            return lacking
+        held = {s.feed.conversation for s, _ in lacking if self._connection.holds(s)}
+        frames = [
+            prepare_frame(encode(event_of(stored, actor))) for stored, actor in rows if stored.conversation in held
+        ]
+        if frames:
+            self._connection.write(b"".join(frames))
+        else:
             await asyncio.sleep(PAUSE_S)
-            return seq
-        self._connection.write(b"".join(prepare_frame(encode(event_of(stored, actor))) for stored, actor in rows))
-        return rows[-1][0].seq
+        reached = {stored.conversation: stored.seq for stored, _ in rows}
+        return [(subscription, reached.get(subscription.feed.conversation, seq)) for subscription, seq in lacking]
 
     async def _until_drained(self) -> None:
         while self._connection.is_full and not self._connection.is_closed:

@@ -19,6 +19,7 @@ from server.protocol.ids import is_id
 
 MAX_MISSED_EVENTS = 1_000  # a conversation
 MAX_MISSED_BYTES = 4 * 1024 * 1024  # a resume
+FRAME_BYTES = 200  # what an event's frame has around its data
 
 
 @dataclass
@@ -84,10 +85,9 @@ class Subscriber:
 
     async def _reserve(self, wanted: dict[str, Cursor | None], wishes: list[_Wish]) -> None:
         """A place in each feed, from which nothing is delivered yet but which a kick already takes away."""
-        for conversation, cursor in wanted.items():
-            feed = await self._studio.hub.follow(conversation) if is_id(conversation) else None
-            if feed is not None:
-                wishes.append(_Wish(self._connection.reserve(feed), cursor))
+        feeds = await self._studio.hub.follow([conversation for conversation in wanted if is_id(conversation)])
+        for conversation, feed in feeds.items():
+            wishes.append(_Wish(self._connection.reserve(feed), wanted[conversation]))
 
     async def _permitted(self, wishes: list[_Wish]) -> list[_Wish]:
         connection, identity = self._connection, self._connection.identity
@@ -125,20 +125,23 @@ class Subscriber:
         long = [wish for wish in wishes if not wish.is_reset and wish.feed.since(wish.start) is None]
         if not long:
             return
-        heads = await self._studio.reader.heads([wish.feed.conversation for wish in long])
         for wish in long:
-            floor = heads[wish.feed.conversation].first if wish.feed.conversation in heads else 1
-            if wish.feed.head - wish.start > MAX_MISSED_EVENTS or wish.start + 1 < floor:
+            if wish.feed.head - wish.start > MAX_MISSED_EVENTS:
                 _reset(wish)
         missed = await self._studio.reader.missed(
             {wish.feed.conversation: (wish.start, wish.feed.head) for wish in long if not wish.is_reset}
         )
-        total = 0
+        total_bytes = 0
         for wish in long:
-            if not wish.is_reset:
-                total += missed.get(wish.feed.conversation, (0, 0))[1]
-                if total > MAX_MISSED_BYTES:
-                    _reset(wish)
+            if wish.is_reset:
+                continue
+            found = missed.get(wish.feed.conversation)
+            if found is None or wish.start + 1 < found.first:
+                _reset(wish)
+                continue
+            total_bytes += found.bytes + FRAME_BYTES * found.events
+            if total_bytes > MAX_MISSED_BYTES:
+                _reset(wish)
 
 
 def _reset(wish: _Wish) -> None:

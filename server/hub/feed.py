@@ -18,6 +18,7 @@ from server.bus.bus import EventNotice
 
 RING_BYTES = 192 * 1024  # about 400 short messages: a reconnect after some seconds needs no query
 RING_EVENTS = 1000  # what a resume carries at most
+RETRY_S = 1.0
 OUT_OF_ORDER_S = 0.025  # two workers may publish 6 before 5; longer, and 5 is lost
 
 
@@ -70,6 +71,8 @@ class Feed:
         self._passing: list[bytes] = []
         self._flush_planned = False
         self._early: dict[int, EventNotice] = {}
+        self._announced = head  # the log goes up to here at least
+        self.lingering: asyncio.TimerHandle | None = None  # until the feed is closed, unless somebody follows it
         self._repair_timer: asyncio.TimerHandle | None = None
         self._repairing: asyncio.Task[None] | None = None
 
@@ -86,6 +89,22 @@ class Feed:
             self._early = {seq: event for seq, event in self._early.items() if seq > self.head}
         if self._early and self._repair_timer is None:
             self._repair_timer = self._loop.call_later(OUT_OF_ORDER_S, self._start_repair)
+
+    def announce(self, seq: int) -> None:
+        """The log goes up to `seq`, and what is missing here will not come by itself."""
+        self._announced = max(self._announced, seq)
+        self._start_repair()
+
+    def jump(self, head: int, frame: bytes) -> None:
+        """Leave out everything up to `head`: who is live gets this frame instead."""
+        if head <= self.head:
+            return
+        self.flush()
+        self.forget_texts()
+        self.head = head
+        self._pending.append(frame)
+        self.flush()
+        self.push([])  # what came early may follow now
 
     def pass_on(self, payload: bytes, *, droppable: bool) -> None:
         """A frame that is in no log, to those who keep up; what may be dropped comes last in its tick."""
@@ -147,6 +166,8 @@ class Feed:
                 listener.broken()
 
     def close(self) -> None:
+        if self.lingering is not None:
+            self.lingering.cancel()
         if self._repair_timer is not None:
             self._repair_timer.cancel()
         if self._repairing is not None:
@@ -174,10 +195,17 @@ class Feed:
 
     def _start_repair(self) -> None:
         self._repair_timer = None
-        if self._early and (self._repairing is None or self._repairing.done()):
+        if self._has_hole() and (self._repairing is None or self._repairing.done()):
             self._repairing = self._loop.create_task(self._repair_hole())
 
+    def _has_hole(self) -> bool:
+        return bool(self._early) or self._announced > self.head
+
     async def _repair_hole(self) -> None:
-        await self._repair(self)
-        if self._early:  # the log had less than was announced: the database was away, so try again
-            self._repair_timer = self._loop.call_later(1.0, self._start_repair)
+        while self._has_hole():
+            before = self.head
+            await self._repair(self)
+            if self.head == before:
+                # The log had less than was announced, or the database is away: try again.
+                self._repair_timer = self._repair_timer or self._loop.call_later(RETRY_S, self._start_repair)
+                return

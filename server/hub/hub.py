@@ -2,14 +2,12 @@
 
 In:   connections that come and go; notices from the bus.
 Out:  frames to connections, by way of feeds.
-Promises: a feed is open as long as anybody here follows it, and listens on the bus before it reads its head, so that
-nothing falls between. What changes who may listen (a kick, a deletion, a room closed to visitors) is applied in the
+Promises: what changes who may listen (a kick, a deletion, a room closed to visitors) is applied in the
 order of the log.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import timedelta
 from typing import Protocol
 
 from loguru import logger
@@ -20,6 +18,7 @@ from server.bus.bus import (
     EventNotice,
     EventsNotice,
     GrantsEnded,
+    HeadMoved,
     Notice,
     PassingNotice,
     UserNotice,
@@ -28,9 +27,8 @@ from server.bus.bus import (
 )
 from server.hub.event_frames import notice_of
 from server.hub.feed import Feed, Listener, Prepare
-from server.protocol import clock
+from server.hub.feeds import Feeds
 from server.protocol.codec import decode_stored, encode
-from server.protocol.errors import ChatError
 from server.protocol.events import ConversationUpdated, MemberJoined, MemberLeft, MemberRole
 from server.protocol.frames import Actor, Event, ServerFrame
 from server.storage.log_reader import LogReader
@@ -38,9 +36,6 @@ from server.storage.message_log import Stored
 
 SESSION_ENDED = 4500
 RIGHTS_CHANGED = 4014
-REPAIR_EVENTS = 1000  # read at once when a hole is found
-COMPARE_EVERY_S = 2.0
-COMPARE_OVERLAP = timedelta(seconds=10)  # a head shows the time at which its transaction was made, not of its commit
 
 
 class Connection(Listener, Protocol):
@@ -72,18 +67,17 @@ class Hub:
 
     def __init__(self, bus: Bus, reader: LogReader, prepare: Prepare) -> None:
         self._bus = bus
-        self._reader = reader
         self._prepare = prepare
-        self._feeds: dict[str, Feed] = {}
-        self._opening: dict[str, asyncio.Task[Feed | None]] = {}
+        self._feeds = Feeds(bus, reader, prepare, self._effects, self._on_other_log)
         self._connections: dict[str, dict[Connection, None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.summary_of: SummaryOf | None = None
         self.live_answers_of: Callable[[str], Iterable[ServerFrame]] = lambda _: ()
 
     async def open(self) -> None:
+        self._bus.on_gap = self._feeds.compare_soon
         await self._bus.listen([STUDIO_TOPIC], self._on_notice)
-        self.spawn(self._find_quiet_holes())
+        self.spawn(self._feeds.look_out())
 
     # Connections
 
@@ -121,41 +115,12 @@ class Hub:
 
     # Feeds
 
-    async def follow(self, conversation: str) -> Feed | None:
-        """The open feed of a conversation, opened if need be; pair with `unfollow`. None: there is no such
-        conversation.
-        """
-        feed = self._feeds.get(conversation)
-        if feed is None:
-            opening = self._opening.get(conversation)
-            if opening is None:
-                opening = asyncio.get_running_loop().create_task(self._open(conversation))
-                self._opening[conversation] = opening
-                opening.add_done_callback(lambda _: self._opening.pop(conversation, None))
-            try:
-                feed = await asyncio.shield(opening)
-            except BaseException:
-                # Whoever asked has gone; the feed must not stay open for nobody.
-                opening.add_done_callback(lambda _: self._close_if_unfollowed(conversation))
-                raise
-            if feed is None:
-                return None
-            # Between the feed's opening and this line its last follower may have left.
-            feed = self._feeds.setdefault(conversation, feed)
-        feed.followers += 1
-        return feed
+    async def follow(self, conversations: Sequence[str]) -> dict[str, Feed]:
+        """The open feeds of those conversations that exist; pair each with `unfollow`."""
+        return await self._feeds.follow(conversations)
 
     def unfollow(self, feed: Feed) -> None:
-        feed.followers -= 1
-        if self._feeds.get(feed.conversation) is feed:
-            self._close_if_unfollowed(feed.conversation)
-
-    def _close_if_unfollowed(self, conversation: str) -> None:
-        feed = self._feeds.get(conversation)
-        if feed is not None and feed.followers <= 0:
-            del self._feeds[conversation]
-            feed.close()
-            self.spawn(self._unlisten_unless_open(conversation))
+        self._feeds.unfollow(feed)
 
     def feed(self, conversation: str) -> Feed | None:
         return self._feeds.get(conversation)
@@ -164,61 +129,11 @@ class Hub:
         """What each running answer has said so far, as prepared frames: for whoever comes in the middle."""
         return b"".join(self._prepare(encode(frame)) for frame in self.live_answers_of(conversation))
 
-    async def _open(self, conversation: str) -> Feed | None:
-        early: list[Notice] = []
-        await self._bus.listen([conversation_topic(conversation)], early.append)
-        try:
-            head = (await self._reader.heads([conversation])).get(conversation)
-        except BaseException:
-            await self._bus.unlisten([conversation_topic(conversation)])
-            raise
-        if head is None:
-            await self._bus.unlisten([conversation_topic(conversation)])
-            return None
-        feed = Feed(
-            conversation, head.epoch, head.last,
-            prepare=self._prepare, repair=self._repair, effects=self._effects,
-        )  # fmt: skip
-        self._feeds[conversation] = feed
-        await self._bus.listen([conversation_topic(conversation)], self._on_notice)
-        for notice in early:
-            self._on_notice(notice)
-        return feed
-
-    async def _unlisten_unless_open(self, conversation: str) -> None:
-        if conversation not in self._feeds and conversation not in self._opening:
-            await self._bus.unlisten([conversation_topic(conversation)])
-
-    async def _repair(self, feed: Feed) -> None:
-        """Read what the feed misses, once for everybody here."""
-        try:
-            rows = await self._reader.since(feed.conversation, feed.head, REPAIR_EVENTS)
-        except ChatError:
-            return  # the database is away: whoever asked asks again
-        feed.push([notice_of(stored, actor) for stored, actor in rows])
-
-    async def _find_quiet_holes(self) -> None:
-        """Events that were committed and never announced, with nothing behind them that would show the hole: their
-        committer died, or gave up waiting for the commit's answer, or was another program such as an import."""
-        since = clock.now()
-        while True:
-            await asyncio.sleep(COMPARE_EVERY_S)
-            now = clock.now()
-            try:
-                moved = await self._reader.moved_since(list(self._feeds), since - COMPARE_OVERLAP)
-            except ChatError:
-                continue  # the database is away; later everything that moved meanwhile is looked at
-            except Exception:  # noqa: BLE001 - the look-out must not end
-                logger.exception("heads could not be compared")
-                continue
-            since = now
-            for conversation, last in moved.items():
-                feed = self._feeds.get(conversation)
-                while feed is not None and feed.head < last:
-                    before = feed.head
-                    await self._repair(feed)
-                    if feed.head == before:
-                        break
+    def _on_other_log(self, feed: Feed) -> None:
+        """The log behind a feed was replaced: whoever follows comes back, and its cursor is answered with `reset`."""
+        for connection in self.connections():
+            if connection.remove(feed.conversation):
+                connection.end(RIGHTS_CHANGED, "the history was restored from a backup")
 
     # What travels
 
@@ -250,14 +165,8 @@ class Hub:
 
     def _on_notice(self, notice: Notice) -> None:
         match notice:
-            case EventsNotice():
-                feed = self._feeds.get(notice.conversation)
-                if feed is not None:
-                    feed.push(notice.events)
-            case PassingNotice():
-                feed = self._feeds.get(notice.conversation)
-                if feed is not None:
-                    feed.pass_on(notice.payload, droppable=notice.droppable)
+            case EventsNotice() | HeadMoved() | PassingNotice():
+                self._feeds.on_notice(notice)
             case UserNotice():
                 self._tell_user(notice)
             case GrantsEnded():
@@ -340,8 +249,7 @@ class Hub:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        for feed in self._feeds.values():
-            feed.close()
+        self._feeds.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -29,6 +29,7 @@ commit_seconds = Histogram(
 fanout_seconds = Histogram(
     "chat_fanout_seconds", "Writing one tick of a feed to all its listeners.", buckets=FAST_BUCKETS, registry=registry
 )
+feed_repairs = Counter("chat_feed_repairs", "Reads of the log because a feed had a hole.", registry=registry)
 queue_depth = Gauge("chat_queue_depth", "Drafts waiting for a transaction.", registry=registry)
 behind = Gauge("chat_connections_behind", "Sockets fed from the log because they read slowly.", registry=registry)
 runs = Counter("chat_runs", "Runs by how they ended.", ["status"], registry=registry)

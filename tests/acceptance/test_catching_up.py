@@ -2,7 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from server.ai.scripted import ScriptedModel
+from server.hub import feeds
 from server.protocol.events import MessageCreated
 from server.protocol.frames import Actor
 from server.protocol.ids import new_id
@@ -47,7 +50,10 @@ async def test_large_messages_are_caught_up_with_in_small_portions(studio: Runni
         assert [event["seq"] for event in socket.events(room)] == list(range(1, 151))
 
 
-async def test_who_goes_while_subscribing_leaves_no_feed_behind(studio: RunningStudio) -> None:
+async def test_who_goes_while_subscribing_leaves_no_feed_behind(
+    studio: RunningStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "LINGER_S", 0.05)
     ana = await studio.person("ana")
     rooms = [await ana.room(f"room {n}") for n in range(15)]
     for room in rooms:

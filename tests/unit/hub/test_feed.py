@@ -100,6 +100,41 @@ async def test_a_hole_is_read_from_the_log_once() -> None:
     assert reads == 1
 
 
+async def test_what_is_announced_without_its_content_is_read_from_the_log() -> None:
+    feed, ana = make(log=[event(n) for n in range(1, 4)]), Reader()
+    feed.go_live(ana, ana.write, 0)
+    feed.announce(3)
+    await asyncio.sleep(0.02)
+    assert b"".join(ana.got) == b"<1><2><3>"
+    assert feed.head == 3
+
+
+async def test_a_hole_that_is_read_in_pieces_is_read_to_its_end() -> None:
+    async def repair(feed: Feed) -> None:
+        feed.push([event(feed.head + 1)])
+
+    feed, ana = Feed("c", "e", 0, prepare=lambda payload: payload, repair=repair, effects={}), Reader()
+    feed.go_live(ana, ana.write, 0)
+    feed.announce(4)
+    await asyncio.sleep(0.02)
+    assert b"".join(ana.got) == b"<1><2><3><4>"
+
+
+async def test_a_jump_tells_the_live_and_goes_on_with_what_came_early() -> None:
+    feed, ana = make(), Reader()
+    feed.go_live(ana, ana.write, 0)
+    feed.push([event(1), event(2002)])
+    feed.jump(2001, b"[reset]")
+    await tick()
+    assert b"".join(ana.got) == b"<1>[reset]<2002>"
+    assert feed.head == 2002
+    assert feed.since(1) is None
+    feed.jump(1500, b"[reset]")  # what is known already is no news
+    await tick()
+    assert b"".join(ana.got) == b"<1>[reset]<2002>"
+    feed.close()
+
+
 async def test_two_workers_publishing_out_of_order_cost_no_read() -> None:
     feed, ana = make(log=[]), Reader()
     feed.go_live(ana, ana.write, 0)
