@@ -5,7 +5,7 @@ around it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from loguru import logger
@@ -38,6 +38,7 @@ from server.hub.receipts import Receipts
 from server.hub.rooms import Rooms
 from server.hub.search import Search
 from server.hub.studio import Studio
+from server.outbound.outbound import Outbound
 from server.protocol.errors import ChatError
 from server.settings import Settings
 from server.storage.conversations import Conversations
@@ -61,6 +62,7 @@ class Parts:
         self.settings = settings
         self.database = database
         self.bus = MemoryBus()
+        self.outbound = Outbound(settings.outbound_allow)
         self.reader = LogReader(database)
         self.hub = Hub(self.bus, self.reader, prepare_frame)
         self.queue = MessageQueue(
@@ -114,6 +116,7 @@ class Parts:
         if self._pruning is not None:
             self._pruning.cancel()
         await self.hub.close()
+        await self.outbound.close()
         await self.bus.close()
 
     async def _prune(self) -> None:
@@ -130,7 +133,7 @@ def judge(permission: str, standing: Standing) -> ChatError | None:
     return refusal(Permission(permission), standing)
 
 
-def make_app(parts: Parts) -> App:
+def make_app(parts: Parts, of_all_workers: Callable[[], Awaitable[bytes]] | None = None) -> App:
     """Sockets go to their endpoint directly: each layer in between would be kept for as long as a socket lives."""
     settings, studio = parts.settings, parts.studio
     identifier = Identifier(
@@ -141,7 +144,7 @@ def make_app(parts: Parts) -> App:
     )
     limits = RateLimits(settings.rate_limits)
     endpoint = SocketEndpoint(studio, identifier, limits)
-    health = Health(studio, parts.database.ping, parts.bus.is_healthy, lambda: parts.queue.depth)
+    health = Health(studio, parts.database.ping, parts.bus.is_healthy, lambda: parts.queue.depth, of_all_workers)
     collections = [
         auth.routes,
         users.routes,

@@ -1,12 +1,12 @@
-"""The command line: `chat-studio serve`, `user add`, `import irc`. `--help` shows an example for each."""
+"""The command line: `chat-studio serve`, `user add`, `import irc`, `backup`, `restore`, `upgrade-data`. `--help` shows an example for each."""
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -25,6 +25,7 @@ import_app = typer.Typer(help="Bring conversations in from elsewhere.", no_args_
 app.add_typer(user_app, name="user")
 app.add_typer(import_app, name="import")
 
+T = TypeVar("T")
 DataDir = Annotated[Path | None, typer.Option(help="Where the studio's own Postgres and files live. [default: data]")]
 
 
@@ -38,10 +39,32 @@ def serve(
     """Start the studio; Ctrl-C or SIGTERM stops it."""
     settings = _settings(host=host, port=port, data_dir=data_dir, workers=workers)
     from server.serving import StartError
-    from server.serving import serve as run_server
+    from server.serving import serve as serve_alone
+    from server.workers import serve_workers
 
     try:
-        _run(lambda: run_server(settings), settings)
+        _run(lambda: (serve_workers if settings.workers > 1 else serve_alone)(settings), settings)
+    except StartError as error:
+        _fail(str(error))
+
+
+@app.command(hidden=True)
+def worker(
+    number: Annotated[int, typer.Option()],
+    listener: Annotated[int, typer.Option(help="Descriptor of the inherited socket.")],
+    directory: Annotated[Path, typer.Option(help="Where the workers find each other.")],
+    host: Annotated[str, typer.Option()],
+    port: Annotated[int, typer.Option()],
+    data_dir: Annotated[Path, typer.Option()],
+    workers: Annotated[int, typer.Option()],
+) -> None:
+    """One of several workers; `serve --workers` starts it."""
+    settings = _settings(host=host, port=port, data_dir=data_dir, workers=workers)
+    from server.serving import StartError
+    from server.workers import serve_as_worker
+
+    try:
+        _run(lambda: serve_as_worker(settings, number, listener, directory), settings)
     except StartError as error:
         _fail(str(error))
 
@@ -99,6 +122,63 @@ def import_irc(
     print(_with_database(settings, load_logs))
 
 
+@app.command(epilog="Example: chat-studio backup /backups/studio-2026-11-22.tar")
+def backup(
+    file: Annotated[Path, typer.Argument(help="The archive to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write everything into one archive, also beside a running server."""
+    from server.storage.backup import commands
+
+    place = _place(data_dir)
+    with _work_bar("backup") as report:
+        made = _finish(commands.back_up(place, file, replace=force, report=report))
+    size_mb = file.stat().st_size / 1e6
+    print(f"{file}: {made.rows:,} rows and {len(made.files):,} files as of {made.created_at}, {size_mb:,.1f} MB")
+
+
+@app.command(epilog="Example: chat-studio restore /backups/studio-2026-11-22.tar --data-dir /var/lib/chat-studio")
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that `chat-studio backup` made.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the studio that is there.")] = False,
+    disconnect: Annotated[
+        bool, typer.Option("--disconnect", help="Cut servers that run on this database off, instead of refusing.")
+    ] = False,
+    end_sessions: Annotated[
+        bool, typer.Option("--end-sessions", help="Everybody has to sign in again, programs too.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Put an archive back: into a new data directory, an empty database, or with --force over a studio."""
+    from server.storage.backup import commands
+    from server.storage.backup.replace import Wishes
+
+    place = _place(data_dir)
+    wishes = Wishes(replaces=force, disconnects=disconnect, ends_sessions=end_sessions)
+    with _work_bar("restore") as report:
+        made = _finish(commands.put_back(place, file, wishes, report))
+    print(f"restored {made.rows:,} rows and {len(made.files):,} files as of {made.created_at}")
+
+
+@app.command("upgrade-data", epilog="Example: chat-studio upgrade-data --old-bin /usr/lib/postgresql/15/bin")
+def upgrade_data(
+    old_bin: Annotated[
+        Path | None, typer.Option(help="Folder with the `postgres` that made the data. [default: looked for]")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Bring a data directory of an older PostgreSQL to the version that this studio runs."""
+    from server.storage.upgrade_data import upgrade_data as upgrade
+
+    place = _place(data_dir)
+    if place.database_url is not None:
+        _fail("DATABASE_URL names a Postgres that is not ours; upgrade-data is for the one in the data directory")
+    with _work_bar("upgrade") as report:
+        line = _finish(upgrade(place.data_dir, old_bin, report, place.log))
+    print(line)
+
+
 @app.command(epilog="Example: chat-studio version")
 def version() -> None:
     """Show the version."""
@@ -150,6 +230,40 @@ def _with_database(settings: Settings, work: Callable[[Any], Awaitable[str]]) ->
         _fail(error.detail)
     except (PostgresError, SchemaError, OSError) as error:
         _fail(str(error))
+
+
+def _place(data_dir: Path | None) -> Any:
+    from loguru import logger
+
+    from server.storage.backup.commands import Place
+
+    settings = _settings(data_dir=data_dir)
+    return Place(settings.database_url, settings.data_dir, logger.info)
+
+
+def _finish(work: Coroutine[Any, Any, T]) -> T:
+    """The result of long work on the data; what keeps it from its end is one line."""
+    from server.storage.backup import BackupError
+    from server.storage.embedded_postgres import PostgresError
+    from server.storage.schema import SchemaError
+
+    try:
+        return asyncio.run(work)
+    except (BackupError, PostgresError, SchemaError, OSError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("stopped before the end; nothing was changed")
+
+
+@contextmanager
+def _work_bar(name: str) -> Iterator[Callable[[int, int | None, str], None]]:
+    """Takes bytes done, bytes in all where they are known, and what is being done."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TimeElapsedColumn(), TextColumn("{task.fields[what]}"))
+    with Progress(*columns, disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(name, total=None, what="")
+        yield lambda done_bytes, total, what: bar.update(task, completed=done_bytes, total=total, what=what)
 
 
 @contextmanager

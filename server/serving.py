@@ -1,7 +1,6 @@
 """Serving: from settings to a running studio, and back to nothing on a signal.
 
-Order of a stop: not ready, no new sockets, everybody told when to come back, what was accepted is committed and
-acknowledged, sockets closed with 1012, the parts, the database, our own Postgres. A second signal is not needed:
+Order of a stop: the drain (see drain.py), the parts, the database, our own Postgres. A second signal is not needed:
 every step has a deadline.
 """
 
@@ -11,28 +10,31 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import uvicorn
 from loguru import logger
 
 from server.app import Parts, make_app
+from server.drain import Drain
 from server.gateway.identity import is_loopback_host
 from server.gateway.middleware import App
 from server.gateway.websocket_protocol import PreparedFramesProtocol
+from server.gateway.worker_metrics import WorkerMetrics
+from server.hub.accounts import Accounts
 from server.hub.sample_room import make_sample_room
 from server.protocol.errors import ChatError
-from server.protocol.frames import MAX_FRAME_BYTES, Drain
+from server.protocol.frames import MAX_FRAME_BYTES
 from server.settings import Settings
 from server.storage.database import Database
 from server.storage.embedded_postgres import EmbeddedPostgres, PostgresError
 from server.storage.schema import SchemaError, bring_up_to_date
 
 BACKLOG = 4096  # a storm of reconnects waits in the kernel rather than being refused
-DRAIN_SPREAD_MS = 3000  # clients come back over three seconds, not all in one
-SETTLE_TIMEOUT_S = 3.0
 WATCH_S = 1.0
+
+Announce = Callable[[Settings, Accounts, socket.socket], Awaitable[None]]
 
 
 class StartError(Exception):
@@ -48,23 +50,41 @@ class Server(uvicorn.Server):
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGINT or SIGTERM."""
-    if settings.workers > 1:
-        raise StartError(
-            "CHAT_STUDIO_WORKERS: several workers need the Redis bus, which this version does not have; use 1"
-        )
-    if settings.redis_url:
-        logger.warning("REDIS_URL is set, but one process needs no bus between workers: it is not used")
-    _allow_many_sockets()
-    listener = _listen(settings)
-    stop = Stop()
-    postgres: EmbeddedPostgres | None = None
+    """Run as one process until SIGINT or SIGTERM."""
+    with listening(settings) as listener:
+        stop = Stop()
+        with plain_reasons(settings, stop):
+            async with studio_database(settings) as (dsn, postgres):
+                await run_studio(settings, dsn, listener, stop, postgres=postgres, announce=greet)
+
+
+@contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """The port, taken before anything else is started: one that is not free is known in a millisecond."""
+    allow_many_sockets()
+    with _listen(settings) as listener:
+        yield listener
+
+
+@asynccontextmanager
+async def studio_database(settings: Settings) -> AsyncIterator[tuple[str, EmbeddedPostgres | None]]:
+    """The address of the database, brought up to date; and our own Postgres where it is one, stopped at the end."""
+    postgres = None if settings.database_url else EmbeddedPostgres(settings.data_dir, log=logger.info)
     try:
-        dsn = settings.database_url
-        if dsn is None:
-            postgres = EmbeddedPostgres(settings.data_dir, log=logger.info)
-            dsn = await postgres.start()
-        await _serve_on(settings, dsn, listener, postgres, stop)
+        dsn = settings.database_url if postgres is None else await postgres.start()
+        assert dsn is not None
+        await bring_up_to_date(dsn)
+        yield dsn, postgres
+    finally:
+        if postgres is not None:
+            await postgres.stop()
+
+
+@contextmanager
+def plain_reasons(settings: Settings, stop: "Stop") -> Iterator[None]:
+    """What keeps a studio from starting, as one line for the operator."""
+    try:
+        yield
     except asyncio.CancelledError:
         if not stop.is_ordered:
             raise
@@ -75,10 +95,6 @@ async def serve(settings: Settings) -> None:
         raise StartError(f"the database cannot be used: {error.detail}") from None
     except OSError as error:
         raise StartError(f"the database cannot be reached: {error}") from None
-    finally:
-        listener.close()
-        if postgres is not None:
-            await postgres.stop()
 
 
 class Stop:
@@ -88,17 +104,21 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.is_ordered = False
+        self.ordered_by: str | None = None  # the signal's name
         self._starting = asyncio.current_task()
         loop = asyncio.get_running_loop()
         self._ordered: asyncio.Future[None] = loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._order, signal.Signals(number).name)
 
+    @property
+    def is_ordered(self) -> bool:
+        return self.ordered_by is not None
+
     def _order(self, name: str) -> None:
         if self.is_ordered:
             return
-        self.is_ordered = True
+        self.ordered_by = name
         logger.info("{}: stopping", name)
         if self._starting is not None:
             self._starting.cancel()
@@ -111,20 +131,29 @@ class Stop:
         return self._ordered
 
 
-async def _serve_on(
-    settings: Settings, dsn: str, listener: socket.socket, postgres: EmbeddedPostgres | None, stop: Stop
+async def run_studio(
+    settings: Settings,
+    dsn: str,
+    listener: socket.socket,
+    stop: Stop,
+    *,
+    postgres: EmbeddedPostgres | None = None,
+    announce: Announce,
+    worker: WorkerMetrics | None = None,
 ) -> None:
-    await bring_up_to_date(dsn)
+    """A studio on this listener until the stop; `worker` when it is one of several."""
     database = Database(dsn)
     await database.open()
-    parts = Parts(settings, database)
     try:
-        application = make_app(parts)
+        parts = Parts(settings, database)
+        application = make_app(parts, worker.page if worker else None)
     except ValueError as error:
         await database.close()
         raise StartError(f"CHAT_STUDIO_PUBLIC_URL or CHAT_STUDIO_ALLOWED_ORIGINS: {error}") from None
-    keeping = asyncio.get_running_loop().create_task(_keep_alive(postgres, database)) if postgres else None
+    keeping = asyncio.get_running_loop().create_task(keep_alive(postgres, database)) if postgres else None
     try:
+        if worker is not None:
+            await worker.open()
         await parts.open()
         is_first_start = await parts.studio.accounts.ensure_admin()
         if is_first_start and settings.sample_room:
@@ -134,7 +163,7 @@ async def _serve_on(
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
         stopped = stop.has_started()
-        await _greet(settings, parts, listener)
+        await announce(settings, parts.studio.accounts, listener)
         # What lives now lives as long as the process: leave it out of every collection that follows.
         gc.collect()
         gc.freeze()
@@ -142,7 +171,8 @@ async def _serve_on(
             50_000, 20, 50
         )  # frames make no cycles; a collection in mid-fan-out would be seen as a late message
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
-        await _drain(parts, server, serving)
+        # A stop of the whole studio comes as SIGINT to each worker, since nobody stays to take over the sockets.
+        await Drain(parts, server, serving).run(others_serve=worker is not None and stop.ordered_by == "SIGTERM")
     finally:
         if keeping is not None:
             keeping.cancel()
@@ -150,10 +180,12 @@ async def _serve_on(
             await asyncio.wait_for(parts.close(), 5.0)
         except TimeoutError:
             logger.warning("some work did not end in time; unfinished runs will be marked by the next start")
+        if worker is not None:
+            await worker.close()
         await database.close()
 
 
-async def _keep_alive(postgres: EmbeddedPostgres, database: Database) -> None:
+async def keep_alive(postgres: EmbeddedPostgres, database: Database) -> None:
     """Our own Postgres has nobody else to look after it: should it die, start it again."""
     while True:
         await asyncio.sleep(WATCH_S)
@@ -166,7 +198,7 @@ async def _keep_alive(postgres: EmbeddedPostgres, database: Database) -> None:
                 logger.error("Postgres does not come back: {}", error)
 
 
-def _allow_many_sockets() -> None:
+def allow_many_sockets() -> None:
     """A login shell often allows 1,024 open files; what the system allows at most is ours to take."""
     import resource
 
@@ -176,7 +208,6 @@ def _allow_many_sockets() -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Bind before anything else is started: a taken port is known in a millisecond."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -214,29 +245,11 @@ def uvicorn_config(settings: Settings, application: App) -> uvicorn.Config:
     )
 
 
-async def _drain(parts: Parts, server: Server, serving: "asyncio.Task[None]") -> None:
-    parts.studio.is_draining = True
-    connections = parts.hub.connections()
-    for place, connection in enumerate(connections):
-        connection.tell(Drain(reconnect_in_ms=500 + DRAIN_SPREAD_MS * place // max(1, len(connections))))
-    try:
-        await asyncio.wait_for(parts.queue.settle(), SETTLE_TIMEOUT_S)
-    except TimeoutError:
-        logger.warning(
-            "the database did not answer in time: some sends stay without an answer, their senders will repeat them"
-        )
-    for connection in parts.hub.connections():
-        connection.end(1012, "this server is about to restart")
-    server.should_exit = True
-    await asyncio.wait([serving], timeout=3.0)
-
-
-async def _greet(settings: Settings, parts: Parts, listener: socket.socket) -> None:
+async def greet(settings: Settings, accounts: Accounts, listener: socket.socket) -> None:
     """One line for the person who started it: where, and how to get in."""
     host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if is_loopback_host(settings.host) else host
     address = settings.public_url or f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-    accounts = parts.studio.accounts
     if not settings.rate_limits:
         logger.warning("rate and connection limits are off (CHAT_STUDIO_RATE_LIMITS): for benchmarks only")
     # Behind a proxy nobody can be told to sit at this machine: then the sign-in link would be refused.

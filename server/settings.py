@@ -18,6 +18,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from server.outbound.addresses import OutboundRefused, target_of
+
 CONFIG_FILE = "chat-studio.yaml"
 
 
@@ -40,6 +42,13 @@ def _origin(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _callee(text: str) -> str:
+    try:
+        return target_of(_origin(text)).origin
+    except OutboundRefused as error:
+        raise ValueError(error.detail) from None
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CHAT_STUDIO_", extra="forbid", env_ignore_empty=True)
 
@@ -59,6 +68,10 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         default="127.0.0.1", description="addresses whose X-Forwarded headers count, separated by commas"
+    )
+    outbound_allow: Annotated[list[Annotated[str, AfterValidator(_callee)]], NoDecode, BeforeValidator(_split)] = Field(
+        default=[],
+        description="addresses that may be called although they are not public, as scheme://host:port, by commas",
     )
     rate_limits: Annotated[bool, BeforeValidator(_switch)] = Field(default=True, description="off only for benchmarks")
     sample_room: Annotated[bool, BeforeValidator(_switch)] = Field(

@@ -55,6 +55,7 @@ class Connection:
     __slots__ = (
         "_catch_up",
         "_drained_at",
+        "_ending",
         "_hub",
         "_in_flight",
         "_looked_at",
@@ -87,6 +88,7 @@ class Connection:
         self._presence = presence
         self._replies: list[bytes] = []
         self._in_flight = 0
+        self._ending: tuple[int, str] | None = None
         self._slow_since = self._looked_at = 0.0
         self._unsent = 0
         self._drained_at = 0.0
@@ -166,6 +168,16 @@ class Connection:
             self._flush_replies()
             self._socket.close(code, reason)
         self.close()
+
+    def end_when_answered(self, code: int, reason: str) -> None:
+        """Read nothing more, and close as soon as what was read is answered."""
+        self._ending = (code, reason)
+        self._pause_or_go_on()
+        self._end_if_answered()
+
+    def _end_if_answered(self) -> None:
+        if self._ending is not None and not self._in_flight:
+            self.end(*self._ending)
 
     def _flush_replies(self) -> None:
         if self._replies:
@@ -281,8 +293,11 @@ class Connection:
         self._in_flight -= 1
         if self._in_flight == MAX_IN_FLIGHT - 1:
             self._pause_or_go_on()
+        if self._ending is not None and not self._in_flight:
+            self._loop.call_soon(self._end_if_answered)  # the last answer is written in this turn
 
     def _pause_or_go_on(self) -> None:
         """Whoever does not read its answers, or has too much in flight, is not read either."""
         if not self.is_closed:
-            self._socket.pause(self.is_full or self._in_flight >= MAX_IN_FLIGHT)
+            is_over = self._ending is not None
+            self._socket.pause(is_over or self.is_full or self._in_flight >= MAX_IN_FLIGHT)

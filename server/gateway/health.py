@@ -15,15 +15,22 @@ Check = Callable[[], Awaitable[object]]
 
 
 class Health:
-    """`database` is one cheap query; `is_bus_healthy` asks the bus."""
+    """`database` is one cheap query; `is_bus_healthy` asks the bus; `of_all_workers` is their page of metrics."""
 
     def __init__(
-        self, studio: Studio, database: Check, is_bus_healthy: Callable[[], bool], queue_depth: Callable[[], int]
+        self,
+        studio: Studio,
+        database: Check,
+        is_bus_healthy: Callable[[], bool],
+        queue_depth: Callable[[], int],
+        of_all_workers: Callable[[], Awaitable[bytes]] | None = None,
     ) -> None:
         self._studio = studio
         self._database = database
         self._is_bus_healthy = is_bus_healthy
-        self._queue_depth = queue_depth
+        self._of_all_workers = of_all_workers
+        metrics.feeds.set_function(lambda: studio.hub.feed_count)
+        metrics.queue_depth.set_function(queue_depth)
 
     def routes(self) -> list[Route]:
         return [
@@ -50,9 +57,8 @@ class Health:
         return _json(503 if problems else 200, {"status": "not ready" if problems else "ready", "problems": problems})
 
     async def metrics(self, request: Request) -> Response:
-        metrics.feeds.set(self._studio.hub.feed_count)
-        metrics.queue_depth.set(self._queue_depth())
-        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        page = metrics.exposition() if self._of_all_workers is None else await self._of_all_workers()
+        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _json(status: int, body: object) -> Response:

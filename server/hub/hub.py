@@ -58,6 +58,9 @@ class Connection(Listener, Protocol):
     def end(self, code: int, reason: str) -> None:
         """Close at once; what waits to be written is thrown away."""
 
+    def end_when_answered(self, code: int, reason: str) -> None:
+        """Read nothing more, and close as soon as what was read is answered."""
+
 
 SummaryOf = Callable[[str, str, str], Awaitable[ServerFrame | None]]
 

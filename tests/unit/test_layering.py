@@ -26,7 +26,7 @@ LAYERS = (
     ("protocol",),
 )
 RANKS = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}
-APP_MODULES = {"app", "cli", "serving", "settings", "__main__"}
+APP_MODULES = {"app", "cli", "drain", "serving", "settings", "workers", "__main__"}
 FOR_PLUGINS = {"hooks", "protocol"}
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "misc"}
 

@@ -1,0 +1,75 @@
+"""The drain: how a studio or one of its workers goes, without anybody losing anything.
+
+Order: not ready and no new sockets, everybody told when to come back, what was accepted is committed and acknowledged,
+sockets closed with 1012. Where other workers serve on, each socket stays in use until its slot, so that its person
+notices nothing; where this is the only process, all go at once, and the slots spread those who come back.
+"""
+
+import asyncio
+
+import uvicorn
+from loguru import logger
+
+from server.app import Parts
+from server.hub.hub import Connection
+from server.protocol.frames import Drain as DrainFrame
+
+FIRST_SLOT_MS = 500  # a proxy or the next process needs a moment
+SLOTS_PER_S = 500  # a worker lets in about a thousand a second; half of that leaves the others their speed
+MAX_SPREAD_S = 20.0  # of the 30 s that a drain may take
+MIN_SPREAD_S = 3.0  # for a restart of the only process, which is not back at once
+STEP_S = 0.02
+SETTLE_TIMEOUT_S = 3.0
+CLOSE_TIMEOUT_S = 3.0
+AWAY = (1012, "this server is about to restart")
+
+
+class Drain:
+    def __init__(self, parts: Parts, server: uvicorn.Server, serving: "asyncio.Task[None]") -> None:
+        self._parts = parts
+        self._server = server
+        self._serving = serving
+
+    async def run(self, *, others_serve: bool) -> None:
+        self._parts.studio.is_draining = True
+        if others_serve:
+            self._stop_accepting()
+        slots = self._hand_out_slots(MIN_SPREAD_S if not others_serve else 0.0)
+        if others_serve:
+            await self._close_in_their_slots(slots)
+        await self._settle()
+        for connection in self._parts.hub.connections():
+            connection.end(*AWAY)
+        self._server.should_exit = True
+        await asyncio.wait([self._serving], timeout=CLOSE_TIMEOUT_S)
+
+    def _stop_accepting(self) -> None:
+        """Who knocks now is let in by another worker; here it would only be sent away."""
+        for server in self._server.servers:
+            server.close()
+
+    def _hand_out_slots(self, at_least_s: float) -> list[tuple[int, Connection]]:
+        connections = self._parts.hub.connections()
+        spread_ms = 1000 * min(MAX_SPREAD_S, max(at_least_s, len(connections) / SLOTS_PER_S))
+        slots = []
+        for place, connection in enumerate(connections):
+            slot_ms = FIRST_SLOT_MS + round(spread_ms * place / len(connections))
+            connection.tell(DrainFrame(reconnect_in_ms=slot_ms))
+            slots.append((slot_ms, connection))
+        return slots
+
+    async def _close_in_their_slots(self, slots: list[tuple[int, Connection]]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for slot_ms, connection in slots:
+            while loop.time() - began < slot_ms / 1000:
+                await asyncio.sleep(STEP_S)
+            connection.end_when_answered(*AWAY)
+
+    async def _settle(self) -> None:
+        try:
+            await asyncio.wait_for(self._parts.queue.settle(), SETTLE_TIMEOUT_S)
+        except TimeoutError:
+            logger.warning(
+                "the database did not answer in time: some sends stay without an answer, their senders will repeat them"
+            )
