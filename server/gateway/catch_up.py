@@ -18,7 +18,9 @@ from server.hub.event_frames import event_of
 from server.hub.feed import Feed
 from server.protocol.codec import encode
 from server.protocol.errors import ChatError
+from server.protocol.frames import Actor, Reset
 from server.storage.log_reader import LogReader
+from server.storage.message_log import Stored
 
 READ_EVENTS = 200
 READ_BYTES = 128 * 1024  # with what a drained socket may still have unsent, well under its limit
@@ -42,6 +44,8 @@ class Reader(Protocol):
     is_full: bool
     is_closed: bool
 
+    @property
+    def share_bytes(self) -> int: ...
     def holds(self, subscription: Subscription) -> bool: ...
     def go_live(self, subscription: Subscription, seq: int) -> bool: ...
     def write(self, frames: bytes) -> None: ...
@@ -97,13 +101,17 @@ class CatchUp:
 
     async def _feed_some(self, lacking: list[tuple[Subscription, int]]) -> list[tuple[Subscription, int]]:
         """Write one read's worth, from as many conversations as it takes; where each subscription stands then."""
+        lacking = [(subscription, self._past_what_is_gone(subscription, seq)) for subscription, seq in lacking]
         cursors = {subscription.feed.conversation: (seq, subscription.feed.head) for subscription, seq in lacking}
         try:
-            rows = await self._log.since_many(cursors, READ_EVENTS, READ_BYTES)
+            most_bytes = min(READ_BYTES, self._connection.share_bytes)
+            rows = await self._log.since_many(cursors, READ_EVENTS, most_bytes)
         except ChatError:
             await asyncio.sleep(AWAY_PAUSE_S)
             return lacking
         held = {s.feed.conversation for s, _ in lacking if self._connection.holds(s)}
+        held -= self._shortened(lacking, rows)
+        rows = [row for row in rows if row[0].conversation in held]
         frames = [
             prepare_frame(encode(event_of(stored, actor))) for stored, actor in rows if stored.conversation in held
         ]
@@ -113,6 +121,28 @@ class CatchUp:
             await asyncio.sleep(PAUSE_S)
         reached = {stored.conversation: stored.seq for stored, _ in rows}
         return [(subscription, reached.get(subscription.feed.conversation, seq)) for subscription, seq in lacking]
+
+    def _past_what_is_gone(self, subscription: Subscription, seq: int) -> int:
+        """Where to go on from `seq`: at the head, if the log was shortened beyond it, and the client is told."""
+        feed = subscription.feed
+        if seq + 1 >= feed.first:
+            return seq
+        reset = Reset(conversation=feed.conversation, head=feed.head, epoch=feed.epoch)
+        self._connection.write(prepare_frame(encode(reset)))
+        return feed.head
+
+    def _shortened(self, lacking: list[tuple[Subscription, int]], rows: list[tuple[Stored, Actor]]) -> set[str]:
+        """Conversations that were shortened beyond where we stand, which nobody here knew yet."""
+        oldest: dict[str, int] = {}
+        for stored, _ in rows:
+            oldest.setdefault(stored.conversation, stored.seq)
+        gone = set()
+        for subscription, seq in lacking:
+            feed = subscription.feed
+            if oldest.get(feed.conversation, 0) > seq + 1:
+                feed.begins_at(oldest[feed.conversation])
+                gone.add(feed.conversation)
+        return gone
 
     async def _until_drained(self) -> None:
         while self._connection.is_full and not self._connection.is_closed:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from msgspec import UNSET
 
+from server.gateway import send_budget
 from server.gateway.catch_up import CatchUp, Subscription
 from server.gateway.websocket_protocol import prepare_frame
 from server.hub.feed import Feed
@@ -43,6 +44,7 @@ class Socket(Protocol):
     def close(self, code: int, reason: str) -> None: ...
     def abort(self) -> None: ...
     def pause(self, is_paused: bool) -> None: ...
+    def limit_unsent(self, most_bytes: int) -> None: ...
     @property
     def last_life(self) -> float: ...
     @property
@@ -62,6 +64,7 @@ class Connection:
         "_loop",
         "_presence",
         "_replies",
+        "_share_bytes",
         "_slow_since",
         "_socket",
         "_unsent",
@@ -87,6 +90,7 @@ class Connection:
         self._hub = hub
         self._presence = presence
         self._replies: list[bytes] = []
+        self._share_bytes = 0
         self._in_flight = 0
         self._ending: tuple[int, str] | None = None
         self._slow_since = self._looked_at = 0.0
@@ -129,12 +133,24 @@ class Connection:
 
     def look(self, now: float) -> None:
         """Once a heartbeat: end the socket when it is dead, or drains so slowly that it is as good as dead."""
+        self.limit_unsent()
         if self.is_full:
             self._look_at_drain(now)
         elif now - max(self._socket.last_life, self._drained_at) > NO_LIFE_S:
             self.end(4012, "no life")
         else:
             self.write(PING)
+
+    def limit_unsent(self) -> None:
+        """Leave no more unsent than this socket's share of what the process may hold."""
+        share = send_budget.share_bytes(self._hub.connection_count)
+        if share != self._share_bytes:
+            self._share_bytes = share
+            self._socket.limit_unsent(share)
+
+    @property
+    def share_bytes(self) -> int:
+        return self._share_bytes
 
     def _look_at_drain(self, now: float) -> None:
         unsent = self._socket.unsent

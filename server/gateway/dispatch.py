@@ -22,7 +22,7 @@ from server.hub.permissions import MEMBERS, Permission
 from server.hub.studio import Studio
 from server.protocol.clock import rfc3339
 from server.protocol.codec import BadFrameWithId, decode_frame
-from server.protocol.errors import BadFrame, BadJson, ChatError, Forbidden, Internal, NotFound
+from server.protocol.errors import BadFrame, BadJson, ChatError, Forbidden, Internal, NotFound, RateLimited
 from server.protocol.events import Mention
 from server.protocol.frames import (
     Ack,
@@ -72,6 +72,7 @@ class Dispatcher:
         self._limits = limits
         self._connection = connection
         self._bad_frames = BadFrameMeter()
+        self._frames = limits.frame_meter()
         self._backlog: deque[ClientFrame] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._typing: dict[str, tuple[float, bool]] = {}  # conversation → when it was last told, and what
@@ -87,6 +88,12 @@ class Dispatcher:
             self._refuse_bad(error)
             return
         _counters[type(frame)].inc()
+        if self._frames is not None:
+            try:
+                self._frames.check(self._loop.time())
+            except RateLimited as error:
+                connection.refuse(_id_of(frame), error)
+                return
         if self._worker is not None:
             self._wait_in_line(frame)
             return
@@ -151,7 +158,13 @@ class Dispatcher:
         return None
 
     def subscribe(self, connection: Connection, frame: Subscribe) -> Handled:
-        return Subscriber(self._studio, connection).subscribe(frame)
+        wait_s = self._limits.resume_turn_s()
+        return self._subscribe(connection, frame, wait_s)
+
+    async def _subscribe(self, connection: Connection, frame: Subscribe, wait_s: float) -> None:
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        await Subscriber(self._studio, connection).subscribe(frame)
 
     def unsubscribe(self, connection: Connection, frame: Unsubscribe) -> Handled:
         conversations = [connection.bound] if connection.bound and frame.conversations is UNSET else frame.conversations
@@ -211,7 +224,7 @@ class Dispatcher:
 
     def typing(self, connection: Connection, frame: Typing) -> Handled:
         conversation = _conversation(connection, frame.conversation)
-        if not connection.follows(conversation):
+        if not connection.follows(conversation) or connection.subscriptions[conversation].feed.is_hushed:
             return self._type_elsewhere(connection, conversation, frame.on)
         if connection.subscriptions[conversation].role not in MEMBERS:
             raise Forbidden("your role in this conversation does not allow this")

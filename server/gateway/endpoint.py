@@ -16,7 +16,7 @@ from server.gateway.connection import Connection
 from server.gateway.dispatch import Dispatcher
 from server.gateway.fallback_socket import FallbackSocket
 from server.gateway.heartbeat import HEARTBEAT_S
-from server.gateway.identity import Identifier
+from server.gateway.identity import Identifier, client_address
 from server.gateway.rate_limits import RateLimits
 from server.gateway.subscribing import Subscriber
 from server.gateway.websocket_protocol import EXTENSION, PreparedSocket
@@ -29,6 +29,7 @@ from server.protocol.frames import SUBPROTOCOL, ErrorFrame, Hello, Welcome
 from server.telemetry import metrics
 
 HELLO_TIMEOUT_S = 10.0
+COME_BACK_S = 1.0  # to another worker, or to this one's successor
 ADDRESS = re.compile(r"/ws(?:/(room|private)/([^/]+))?")
 
 Scope = MutableMapping[str, Any]
@@ -55,18 +56,20 @@ class SocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        held: Identity | None = None
+        place = _Place(self._limits, client_address(scope))
         try:
-            identity = await self._identifier.of_socket(dict(scope))
             if self._studio.is_draining:
-                raise Draining()
+                raise Draining(retry_after_s=COME_BACK_S)
+            self._limits.check_accept()
+            identity = await self._identifier.of_socket(dict(scope))
             bound = None
-            if identity is not None:
-                self._limits.acquire_socket(identity.user_id)
-                held = identity
+            if identity is None:
+                place.take_as_stranger()
+            else:
+                place.take(identity)
                 bound = await self._bound(scope, identity)
         except ChatError as error:
-            self._release(held)
+            place.leave()
             await _deny(scope, send, error)
             return
         offered = scope.get("subprotocols") or []
@@ -77,21 +80,16 @@ class SocketEndpoint:
             await send(accept)
             if identity is None:
                 identity = await self._wait_for_hello(receive)
-                self._acquire_after_hello(identity)
-                held = identity
+                _take_after_hello(place, identity)
                 bound = await self._bound_after_hello(scope, identity)
         except Refused as refused:
-            self._release(held)
+            place.leave()
             await send({"type": "websocket.close", "code": refused.code, "reason": refused.reason})
             return
         except BaseException:
-            self._release(held)
+            place.leave()
             raise
-        await self._serve(scope, receive, send, identity, bound)
-
-    def _release(self, held: Identity | None) -> None:
-        if held is not None:
-            self._limits.release_socket(held.user_id)
+        await self._serve(scope, receive, send, identity, bound, place)
 
     async def _bound(self, scope: Scope, identity: Identity) -> str | None:
         """The conversation in the path, which must be one that this person may read."""
@@ -103,14 +101,8 @@ class SocketEndpoint:
             await self._studio.check(identity, Permission.READ, name)
             return str(name)
         if kind == "private":
-            return await self._studio.rooms.private_chat_with(identity, name)
+            return await self._studio.private_chats.with_person(identity, name)
         return None
-
-    def _acquire_after_hello(self, identity: Identity) -> None:
-        try:
-            self._limits.acquire_socket(identity.user_id)
-        except RateLimited:
-            raise Refused(4504, "too many connections") from None
 
     async def _bound_after_hello(self, scope: Scope, identity: Identity) -> str | None:
         try:
@@ -139,7 +131,9 @@ class SocketEndpoint:
         except ChatError:
             raise Refused(4502, "no valid ticket") from None
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, identity: Identity, bound: str | None) -> None:
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, identity: Identity, bound: str | None, place: "_Place"
+    ) -> None:
         studio = self._studio
         prepared: PreparedSocket | None = scope["extensions"].get(EXTENSION)
         socket = prepared or FallbackSocket(receive, send)
@@ -151,7 +145,7 @@ class SocketEndpoint:
         def closed() -> None:
             log.info("socket closed")
             metrics.connections.dec()
-            self._release(identity)
+            place.leave()
             dispatcher.close()
             connection.close()
             studio.hub.detach(connection)
@@ -159,6 +153,7 @@ class SocketEndpoint:
         metrics.connections.inc()
         try:
             await studio.hub.attach(connection)
+            connection.limit_unsent()
             # From here on an ended grant cuts this socket; one that ended while it was let in must be asked about.
             if not await studio.accounts.access.is_current(identity):
                 connection.end(4500, "session ended")
@@ -185,6 +180,39 @@ class SocketEndpoint:
         )
         if connection.bound is not None and not await Subscriber(studio, connection).follow_from_head(connection.bound):
             connection.end(4507, "there is no such conversation")
+
+
+class _Place:
+    """What a socket takes of the limits, given back once."""
+
+    __slots__ = ("_address", "_leave", "_limits")
+
+    def __init__(self, limits: RateLimits, address: str) -> None:
+        self._limits = limits
+        self._address = address
+        self._leave: Callable[[], None] | None = None
+
+    def take_as_stranger(self) -> None:
+        self._limits.acquire_stranger(self._address)
+        self._leave = lambda: self._limits.release_stranger(self._address)
+
+    def take(self, identity: Identity) -> None:
+        """In place of a stranger's, where there was one."""
+        self._limits.acquire_socket(identity.user_id, self._address)
+        self.leave()
+        self._leave = lambda: self._limits.release_socket(identity.user_id, self._address)
+
+    def leave(self) -> None:
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+
+
+def _take_after_hello(place: _Place, identity: Identity) -> None:
+    try:
+        place.take(identity)
+    except RateLimited:
+        raise Refused(4504, "too many connections") from None
 
 
 async def _deny(scope: Scope, send: Send, error: ChatError) -> None:

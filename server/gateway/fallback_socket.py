@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from server.gateway.websocket_protocol import HIGH_WATER_BYTES, LOW_WATER_BYTES, split_frames
+from server.gateway.websocket_protocol import HIGH_WATER_BYTES, split_frames
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -19,6 +19,7 @@ class FallbackSocket:
         self._unsent: asyncio.Queue[bytes] = asyncio.Queue()
         self._unsent_bytes = 0
         self._is_full = False
+        self._most_bytes = HIGH_WATER_BYTES
         self._on_text: Callable[[str], None] = lambda _: None
         self._on_full: Callable[[bool], None] = lambda _: None
         self._on_closed: Callable[[], None] = lambda: None
@@ -62,6 +63,9 @@ class FallbackSocket:
     def pause(self, is_paused: bool) -> None:
         """Reading goes frame by frame here: nothing to stop."""
 
+    def limit_unsent(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+
     @property
     def unsent(self) -> int:
         return self._unsent_bytes
@@ -87,7 +91,7 @@ class FallbackSocket:
             return
 
     def _look(self) -> None:
-        is_full = self._unsent_bytes > (LOW_WATER_BYTES if self._is_full else HIGH_WATER_BYTES)
+        is_full = self._unsent_bytes > (self._most_bytes // 4 if self._is_full else self._most_bytes)
         if is_full != self._is_full:
             self._is_full = is_full
             self._on_full(is_full)

@@ -8,53 +8,29 @@ Promises: memory is bounded, since a bucket that is full again is forgotten; a r
 import ipaddress
 import math
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final
 
+from server.gateway.token_bucket import TokenBucket, Turns
 from server.hub.identity import Identity
-from server.protocol.errors import RateLimited
+from server.protocol.errors import Overloaded, RateLimited
 
-MAX_BUCKETS = 100_000  # 20 MB at worst, when a hundred thousand addresses ask within one burst
 MAX_SOCKETS = 20  # a user: some devices with some tabs each
+MAX_SOCKETS_OF_ADDRESS = 2_000  # a large office behind one address
+MAX_STRANGERS = 1_000  # sockets that have not said who they are; each holds a place for ten seconds
+MAX_STRANGERS_OF_ADDRESS = 50
+TRY_AGAIN_S = 30.0  # whoever has too many sockets open closes one first; nothing tells when
+ACCEPTS_PER_S = 500.0  # a worker greets about twice as many a second; the rest of its time is for those who are in
+ACCEPTS_AT_ONCE = 1_000  # everybody of a small studio comes back at once without being sent away
+RESUMES_PER_S = 500.0
+RESUMES_AT_ONCE = 500
+LONGEST_SLOT_S = 30.0
+LONGEST_TURN_S = 10.0  # to wait for one's turn with an open socket; longer, and the client should ask again
+FRAMES_PER_S = 50.0  # of one connection, of all kinds: ten sends, and what a page tells while somebody scrolls
+FRAMES_AT_ONCE = 400
 BAD_FRAMES = 20
 BAD_FRAMES_WINDOW_S = 60.0
 IPV6_PREFIX = 64  # what one household or host gets: its addresses are one caller
-
-
-class TokenBucket:
-    """`burst` at once, then `rate_per_s`, for each key of its own.
-
-    Per key it keeps one number, the time at which the bucket will be full again, and no count: the same limit, told
-    backwards (the generic cell rate algorithm, ITU-T I.371).
-    """
-
-    def __init__(self, rate_per_s: float, burst: int) -> None:
-        self._interval_s: Final = 1 / rate_per_s
-        self._burst_s: Final = burst / rate_per_s
-        self._full_at: OrderedDict[str, float] = OrderedDict()
-
-    def take(self, key: str, now: float) -> float:
-        """Take one; 0.0 when there was one, else the seconds until there is. A refused call takes nothing."""
-        self._forget(now)
-        full_at = max(self._full_at.get(key, now), now) + self._interval_s
-        wait_s = full_at - now - self._burst_s
-        if wait_s > 1e-9:  # sums of floats
-            return wait_s
-        self._full_at[key] = full_at
-        self._full_at.move_to_end(key)
-        return 0.0
-
-    def __len__(self) -> int:
-        return len(self._full_at)
-
-    def _forget(self, now: float) -> None:
-        """Two at most a call: as many as come in, and one more."""
-        for _ in range(2):
-            oldest = next(iter(self._full_at), None)
-            if oldest is None or (self._full_at[oldest] > now and len(self._full_at) < MAX_BUCKETS):
-                return
-            del self._full_at[oldest]
 
 
 class RateLimits:
@@ -70,7 +46,33 @@ class RateLimits:
         self._searches = TokenBucket(60 / 60, 20)
         self._requests = TokenBucket(50, 200)  # a page that opens asks for some dozens at once
         self._requests_of_strangers = TokenBucket(20, 100)
+        self._accepts = TokenBucket(ACCEPTS_PER_S, ACCEPTS_AT_ONCE)
+        self._slots = Turns(ACCEPTS_PER_S, 1, LONGEST_SLOT_S)
+        self._resumes = Turns(RESUMES_PER_S, RESUMES_AT_ONCE, LONGEST_TURN_S)
         self._sockets: Counter[str] = Counter()
+        self._sockets_of_address: Counter[str] = Counter()
+        self._strangers: Counter[str] = Counter()  # sockets without an identity, by address
+
+    def check_accept(self) -> None:
+        """Before anything is asked about a socket. In a storm of reconnects each is told a time of its own to come back
+        at, since all would come at the same moment if they were told the same.
+        """
+        if self._enabled and self._accepts.take("", self._clock()):
+            slot_s = self._slots.take(self._clock())
+            raise Overloaded(retry_after_s=round(LONGEST_SLOT_S if slot_s is None else slot_s + 1.0, 3))
+
+    def resume_turn_s(self) -> float:
+        """How long to wait before a resume may begin."""
+        if not self._enabled:
+            return 0.0
+        wait_s = self._resumes.take(self._clock())
+        if wait_s is None:
+            raise Overloaded(retry_after_s=LONGEST_TURN_S)
+        return wait_s
+
+    def frame_meter(self) -> "FrameMeter | None":
+        """One for each connection; None where nothing is limited."""
+        return FrameMeter() if self._enabled else None
 
     def check_send(self, user_id: str) -> None:
         self._take(self._sends, user_id)
@@ -93,16 +95,32 @@ class RateLimits:
         else:
             self._take(self._requests_of_strangers, _network(address))
 
-    def acquire_socket(self, user_id: str) -> None:
+    def acquire_socket(self, user_id: str, address: str) -> None:
         """Before a socket is let in; `release_socket` when it is gone."""
+        network = _network(address)
         if self._enabled and self._sockets[user_id] >= MAX_SOCKETS:
-            raise RateLimited(f"you have {MAX_SOCKETS} connections open, more are not possible")
+            raise RateLimited(
+                f"you have {MAX_SOCKETS} connections open, more are not possible", retry_after_s=TRY_AGAIN_S
+            )
+        if self._enabled and self._sockets_of_address[network] >= MAX_SOCKETS_OF_ADDRESS:
+            raise RateLimited("there are too many connections from your address", retry_after_s=TRY_AGAIN_S)
         self._sockets[user_id] += 1
+        self._sockets_of_address[network] += 1
 
-    def release_socket(self, user_id: str) -> None:
-        self._sockets[user_id] -= 1
-        if self._sockets[user_id] <= 0:
-            del self._sockets[user_id]
+    def release_socket(self, user_id: str, address: str) -> None:
+        _less(self._sockets, user_id)
+        _less(self._sockets_of_address, _network(address))
+
+    def acquire_stranger(self, address: str) -> None:
+        """Before a socket without a credential is let in to say `hello`; `release_stranger` when it has, or is gone."""
+        network = _network(address)
+        too_many = self._strangers[network] >= MAX_STRANGERS_OF_ADDRESS or self._strangers.total() >= MAX_STRANGERS
+        if self._enabled and too_many:
+            raise RateLimited("too many connections wait for their `hello`", retry_after_s=TRY_AGAIN_S)
+        self._strangers[network] += 1
+
+    def release_stranger(self, address: str) -> None:
+        _less(self._strangers, _network(address))
 
     def _take(self, bucket: TokenBucket, key: str) -> None:
         if not self._enabled:
@@ -110,6 +128,19 @@ class RateLimits:
         wait_s = bucket.take(key, self._clock())
         if wait_s:
             raise RateLimited(retry_after_s=math.ceil(wait_s * 10) / 10)
+
+
+class FrameMeter:
+    """Frames of one connection, of all kinds."""
+
+    __slots__ = ("_bucket",)
+
+    def __init__(self) -> None:
+        self._bucket = Turns(FRAMES_PER_S, FRAMES_AT_ONCE, 0.0)
+
+    def check(self, now: float) -> None:
+        if self._bucket.take(now) is None:
+            raise RateLimited(retry_after_s=1.0)
 
 
 class BadFrameMeter:
@@ -122,6 +153,12 @@ class BadFrameMeter:
         """Note one more; whether that makes 20 within a minute."""
         self._times.append(now)
         return len(self._times) == BAD_FRAMES and now - self._times[0] < BAD_FRAMES_WINDOW_S
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
 
 
 def _network(address: str) -> str:

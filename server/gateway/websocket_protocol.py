@@ -98,6 +98,10 @@ class PreparedSocket:
         """Stop or go on reading: whoever has too much in flight waits."""
         self._protocol.pause(is_paused)
 
+    def limit_unsent(self, most_bytes: int) -> None:
+        """`on_full` hears when more than this is unsent, and when three quarters of it have drained."""
+        self._protocol.transport.set_write_buffer_limits(most_bytes, most_bytes // 4)
+
     @property
     def unsent(self) -> int:
         """Bytes of ours that the kernel has not taken yet."""

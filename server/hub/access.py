@@ -79,6 +79,10 @@ class Access:
         opened cut nothing."""
         return await self._grants.is_current(identity.grant_id, identity.account_role)
 
+    async def roles_of(self, grant_ids: Sequence[str]) -> dict[str, str]:
+        """The account's role for each of these grants that still stands."""
+        return await self._grants.roles_of(grant_ids, self._now())
+
     async def ticket(self, identity: Identity) -> Ticket:
         """Lets one socket in, once, under the same grant."""
         expires_at = self._now() + TICKET_LIFETIME

@@ -113,6 +113,21 @@ class Grants:
 
     # -- grants -------------------------------------------------------------------------------------------------------
 
+    async def roles_of(self, grant_ids: Sequence[str], now: datetime) -> dict[str, str]:
+        """The account's role for each of these grants that has not ended, expired or been disabled."""
+        rows = await self._database.fetch(
+            """
+            SELECT g.id, u.role FROM grants g JOIN users u ON u.id = g.user_id
+            WHERE g.id = ANY($1::uuid[]) AND u.disabled_at IS NULL AND EXISTS (
+                SELECT FROM tokens t WHERE t.grant_id = g.id AND t.purpose IN ('session', 'access', 'refresh')
+                    AND t.expires_at > $2
+            )
+            """,
+            list(grant_ids),
+            now,
+        )
+        return {row["id"]: row["role"] for row in rows}
+
     async def add(
         self, connection: Connection, user_id: str, kind: str, address: str, user_agent: str, now: datetime
     ) -> str:

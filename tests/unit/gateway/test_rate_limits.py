@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.gateway import rate_limits
-from server.gateway.rate_limits import BadFrameMeter, RateLimits, TokenBucket
+from server.gateway import rate_limits, send_budget, token_bucket
+from server.gateway.rate_limits import BadFrameMeter, FrameMeter, RateLimits
+from server.gateway.token_bucket import TokenBucket, Turns
+from server.gateway.websocket_protocol import HIGH_WATER_BYTES
 from server.hub.identity import Identity
-from server.protocol.errors import RateLimited
+from server.protocol.errors import Overloaded, RateLimited
 
 
 class Clock:
@@ -92,7 +94,7 @@ def test_full_buckets_are_forgotten() -> None:
 
 
 def test_a_flood_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limits, "MAX_BUCKETS", 100)
+    monkeypatch.setattr(token_bucket, "MAX_BUCKETS", 100)
     bucket = TokenBucket(rate_per_s=0.001, burst=5)
     for number in range(1000):
         bucket.take(f"stranger {number}", 0.0)
@@ -154,10 +156,67 @@ def test_strangers_have_less_than_people_who_are_known(limits: RateLimits) -> No
 
 
 def test_a_user_has_20_sockets(limits: RateLimits) -> None:
-    assert passes(lambda: limits.acquire_socket("ada"), 30) == 20
-    limits.release_socket("ada")
-    assert passes(lambda: limits.acquire_socket("ada"), 30) == 1
-    assert passes(lambda: limits.acquire_socket("bob"), 30) == 20
+    assert passes(lambda: limits.acquire_socket("ada", "203.0.113.1"), 30) == 20
+    limits.release_socket("ada", "203.0.113.1")
+    assert passes(lambda: limits.acquire_socket("ada", "203.0.113.1"), 30) == 1
+    assert passes(lambda: limits.acquire_socket("bob", "203.0.113.1"), 30) == 20
+
+
+def test_turns_come_one_after_the_other_behind_a_burst() -> None:
+    turns = Turns(rate_per_s=10, burst=3, longest_s=1.0)
+    waits = [turns.take(100.0) for _ in range(13)]
+    assert waits[:3] == [0.0, 0.0, 0.0]
+    assert waits[3:] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert turns.take(100.0) is None
+    assert turns.take(105.0) == 0.0
+
+
+def test_in_a_storm_each_is_told_a_time_of_its_own(limits: RateLimits) -> None:
+    assert passes(limits.check_accept, 5000) == rate_limits.ACCEPTS_AT_ONCE
+    told = []
+    for _ in range(100):
+        with pytest.raises(Overloaded) as refused:
+            limits.check_accept()
+        told.append(refused.value.retry_after_s)
+    assert told == sorted(told)
+    assert len(set(told)) > 50
+
+
+def test_resumes_wait_their_turn_and_are_not_refused_at_once(limits: RateLimits) -> None:
+    waits = [limits.resume_turn_s() for _ in range(rate_limits.RESUMES_AT_ONCE + 100)]
+    assert waits[0] == 0.0
+    assert 0 < waits[-1] < 1
+    with pytest.raises(Overloaded):
+        for _ in range(100_000):
+            limits.resume_turn_s()
+
+
+def test_strangers_take_no_more_than_their_places(limits: RateLimits) -> None:
+    allowed = rate_limits.MAX_STRANGERS_OF_ADDRESS
+    assert passes(lambda: limits.acquire_stranger("203.0.113.1"), allowed + 10) == allowed
+    limits.release_stranger("203.0.113.1")
+    assert passes(lambda: limits.acquire_stranger("203.0.113.1"), 10) == 1
+    assert passes(lambda: limits.acquire_stranger("203.0.113.2"), 1) == 1
+
+
+def test_an_address_has_its_number_of_sockets_whoever_signs_in(limits: RateLimits) -> None:
+    names = iter(range(10_000))
+    most = rate_limits.MAX_SOCKETS_OF_ADDRESS
+    assert passes(lambda: limits.acquire_socket(f"user {next(names)}", "203.0.113.1"), most + 5) == most
+    assert passes(lambda: limits.acquire_socket("ada", "203.0.113.2"), 1) == 1
+
+
+def test_a_connection_has_its_number_of_frames() -> None:
+    meter = FrameMeter()
+    assert passes(lambda: meter.check(50.0), 1000) == rate_limits.FRAMES_AT_ONCE
+    assert passes(lambda: meter.check(51.0), 1000) == rate_limits.FRAMES_PER_S
+
+
+@pytest.mark.parametrize("connections", [1, 10, 1_000, 5_000, 16_000])
+def test_all_sockets_together_stay_within_the_budget(connections: int) -> None:
+    share = send_budget.share_bytes(connections)
+    assert send_budget.LEAST_BYTES <= share <= HIGH_WATER_BYTES
+    assert connections * share <= send_budget.BUDGET_BYTES
 
 
 def test_nothing_is_limited_when_limits_are_off(clock: Clock) -> None:
@@ -165,7 +224,7 @@ def test_nothing_is_limited_when_limits_are_off(clock: Clock) -> None:
     assert passes(lambda: limits.check_send("ada"), 500) == 500
     assert passes(lambda: limits.check_login("ada", "192.0.2.1"), 500) == 500
     assert passes(lambda: limits.check_request(None, "192.0.2.1"), 500) == 500
-    assert passes(lambda: limits.acquire_socket("ada"), 500) == 500
+    assert passes(lambda: limits.acquire_socket("ada", "203.0.113.1"), 500) == 500
 
 
 def test_twenty_bad_frames_in_a_minute_are_too_many() -> None:
@@ -182,7 +241,7 @@ def passes(check: object, tries: int) -> int:
     for _ in range(tries):
         try:
             check()
-        except RateLimited:
+        except (RateLimited, Overloaded):
             continue
         passed += 1
     return passed
