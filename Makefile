@@ -41,7 +41,7 @@ UV := \
 
 # ---- Verbs ------------------------------------------------------------------------------------------------------
 
-.PHONY: help run test install lint format types bench web lock migration clean FORCE
+.PHONY: help run test install lint format types bench chaos web lock migration clean FORCE
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "; print "Usage: make VERB\n"} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,9 @@ types: install ## Check the Python types alone
 
 bench: install web ## Measure against the peers and print a table
 	$(PY) -m tests.load.bench $(ARGS)
+
+chaos: install ## Break parts of a cluster under load and print a table (ARGS="--list", "--sabotage")
+	$(PY) -m tests.chaos.run $(ARGS)
 
 web: web/dist/index.html ## Build the web client into web/dist
 

@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 
 from server.ai.adapter import Model
 from server.ai.scripted import ScriptedModel
+from server.bus.bus import Bus
 from server.bus.memory_bus import MemoryBus
 from server.gateway.endpoint import SocketEndpoint
 from server.gateway.health import Health
@@ -25,31 +26,57 @@ from server.gateway.middleware import App, Receive, RequestContext, Scope, Send
 from server.gateway.pages import page_routes
 from server.gateway.pages import refusal as refusal_of_starlette
 from server.gateway.rate_limits import RateLimits
-from server.gateway.routes import admin, auth, conversations, docs, messages, runs, search, users
+from server.gateway.routes import (
+    admin,
+    auth,
+    conversations,
+    dead_letters,
+    docs,
+    messages,
+    runs,
+    search,
+    users,
+    webhooks,
+)
 from server.gateway.websocket_protocol import prepare_frame
 from server.hub.accounts import Accounts
 from server.hub.assistant import Assistant
+from server.hub.dead_letters import DeadLetterDesk
+from server.hub.erasure import Eraser
+from server.hub.grant_watch import GrantWatch
 from server.hub.hub import Hub
+from server.hub.log_readers import LogReaders
 from server.hub.message_queue import MessageQueue
 from server.hub.messenger import Messenger
 from server.hub.permissions import ROLES_ALLOWED, Permission, refusal
 from server.hub.presence import Presence
+from server.hub.private_chats import PrivateChats
 from server.hub.receipts import Receipts
+from server.hub.retention import Retention
 from server.hub.rooms import Rooms
 from server.hub.search import Search
 from server.hub.studio import Studio
+from server.hub.webhook_receiver import WebhookCalls
+from server.hub.webhooks import WebhookDesk
 from server.outbound.outbound import Outbound
 from server.protocol.errors import ChatError
 from server.settings import Settings
+from server.storage.blocks import Blocks
 from server.storage.conversations import Conversations
 from server.storage.database import Database
+from server.storage.dead_letters import DeadLetters
+from server.storage.delivery_notes import DeliveryNotes
+from server.storage.log_cursors import LogCursors
 from server.storage.log_reader import LogReader
 from server.storage.message_log import MessageLog
 from server.storage.messages import Messages
+from server.storage.reading_cursors import ReadingCursors
 from server.storage.runs import Runs
 from server.storage.search import SearchIndex
 from server.storage.standings import Standing, Standings
 from server.storage.users import Users
+from server.storage.webhooks import READER as WEBHOOKS
+from server.storage.webhooks import Webhooks
 
 WEB_DIST = Path(__file__).resolve().parents[1] / "web" / "dist"
 PRUNE_EVERY_S = 3600.0
@@ -61,7 +88,7 @@ class Parts:
     def __init__(self, settings: Settings, database: Database, models: Sequence[Model] | None = None) -> None:
         self.settings = settings
         self.database = database
-        self.bus = MemoryBus()
+        self.bus = make_bus(settings.redis_url)
         self.outbound = Outbound(settings.outbound_allow)
         self.reader = LogReader(database)
         self.hub = Hub(self.bus, self.reader, prepare_frame)
@@ -76,41 +103,65 @@ class Parts:
             models or [ScriptedModel()], self.queue, self.hub, Runs(database), table, self.conversations
         )
         names = self.assistant.model_names
+        cursors, letters = LogCursors(database), DeadLetters(database)
+        notes = DeliveryNotes(database)
+        self.webhooks = Webhooks(database, cursors)
+        calls = WebhookCalls(self.webhooks, self.outbound)
+        self.log_readers = LogReaders(cursors, notes, letters, self.reader)
+        self.log_readers.add(WEBHOOKS, calls.receiver)
+        self.queue.observers.append(self.log_readers.note)
+        self.eraser = Eraser(database, self.queue, people)
         self.studio = Studio(
             accounts=Accounts(
                 database,
                 registration=settings.registration,
                 on_grants_ended=self.hub.end_grants,
                 on_rights_changed=self.hub.renew_rights,
+                on_accounts_removed=self.hub.remove_accounts,
+                on_erasure=self.eraser.wake,
             ),
             standings=standings,
             hub=self.hub,
             rooms=Rooms(self.conversations, self.queue, self.hub, people, standings, names),
+            private_chats=PrivateChats(self.conversations, Blocks(database), self.queue, self.hub, standings),
             messenger=Messenger(self.queue, table, self.reader, people, names, self.hub.feed),
             assistant=self.assistant,
-            presence=Presence(self.hub),
-            receipts=Receipts(self.hub, self.conversations),
+            presence=Presence(self.hub, self.bus, is_on=settings.presence),
+            receipts=Receipts(self.hub, ReadingCursors(database)),
             reader=self.reader,
             search=Search(SearchIndex(database), table, self.conversations),
+            webhooks=WebhookDesk(self.webhooks, notes, self.log_readers, self.outbound, calls),
+            dead_letters=DeadLetterDesk(letters, self.log_readers),
         )
         self.heartbeat = Heartbeat(self.hub, self.conversations)
+        self.retention = Retention(database, settings.retention_days)
+        self.grant_watch = GrantWatch(self.hub, self.studio.accounts.access)
         self._pruning: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         await self.bus.open()
         await self.hub.open()
+        await self.studio.presence.open()
         await self.queue.open()
         await self.assistant.open()
         await self.studio.search.open()
+        await self.log_readers.open()
         self.heartbeat.start()
+        await self.retention.open()
+        await self.eraser.open()
+        self.grant_watch.start()
         self._pruning = asyncio.get_running_loop().create_task(self._prune())
 
     async def close(self) -> None:
         """Everything accepted is settled first; then the parts go, the database last, by whoever opened it."""
         await self.heartbeat.stop()
+        await self.retention.close()
+        await self.eraser.close()
+        await self.grant_watch.stop()
+        await self.log_readers.close()
         await self.assistant.close()
         await self.studio.receipts.close()
-        self.studio.presence.close()
+        await self.studio.presence.close()
         await self.studio.search.close()
         await self.queue.close()
         if self._pruning is not None:
@@ -124,8 +175,18 @@ class Parts:
             await asyncio.sleep(PRUNE_EVERY_S)
             try:
                 await self.studio.accounts.access.prune()
+                await self.webhooks.prune()
             except ChatError:
-                logger.warning("expired sign-ins could not be pruned; next try in an hour")
+                logger.warning("what has expired could not be pruned; next try in an hour")
+
+
+def make_bus(redis_url: str | None) -> Bus:
+    """In memory for one process, over Redis where there may be several; ValueError for a URL that is none."""
+    if redis_url is None:
+        return MemoryBus()
+    from server.bus.redis_bus import RedisBus  # most studios are one process and need not carry the library
+
+    return RedisBus(redis_url)
 
 
 def judge(permission: str, standing: Standing) -> ChatError | None:
@@ -153,6 +214,8 @@ def make_app(parts: Parts, of_all_workers: Callable[[], Awaitable[bytes]] | None
         messages.routes,
         runs.routes,
         search.routes,
+        webhooks.routes,
+        dead_letters.routes,
     ]
     pages = Starlette(
         routes=[

@@ -6,6 +6,7 @@ notices nothing; where this is the only process, all go at once, and the slots s
 """
 
 import asyncio
+from contextlib import suppress
 
 import uvicorn
 from loguru import logger
@@ -16,12 +17,13 @@ from server.protocol.frames import Drain as DrainFrame
 
 FIRST_SLOT_MS = 500  # a proxy or the next process needs a moment
 SLOTS_PER_S = 500  # a worker lets in about a thousand a second; half of that leaves the others their speed
-MAX_SPREAD_S = 20.0  # of the 30 s that a drain may take
+MAX_SPREAD_S = 15.0  # of the 30 s that a drain may take
 MIN_SPREAD_S = 3.0  # for a restart of the only process, which is not back at once
 STEP_S = 0.02
+ANSWERS_UNTIL_S = 25.0  # since the drain began; what takes longer is marked as interrupted, and can be continued
 SETTLE_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 3.0
-AWAY = (1012, "this server is about to restart")
+WHY = "this server is about to restart"
 
 
 class Drain:
@@ -31,15 +33,17 @@ class Drain:
         self._serving = serving
 
     async def run(self, *, others_serve: bool) -> None:
+        began = asyncio.get_running_loop().time()
         self._parts.studio.is_draining = True
         if others_serve:
             self._stop_accepting()
         slots = self._hand_out_slots(MIN_SPREAD_S if not others_serve else 0.0)
         if others_serve:
             await self._close_in_their_slots(slots)
+            await self._finish_answers(began + ANSWERS_UNTIL_S)
         await self._settle()
         for connection in self._parts.hub.connections():
-            connection.end(*AWAY)
+            connection.end(1012, WHY)
         self._server.should_exit = True
         await asyncio.wait([self._serving], timeout=CLOSE_TIMEOUT_S)
 
@@ -64,7 +68,13 @@ class Drain:
         for slot_ms, connection in slots:
             while loop.time() - began < slot_ms / 1000:
                 await asyncio.sleep(STEP_S)
-            connection.end_when_answered(*AWAY)
+            connection.end_when_answered(1012, WHY)
+
+    async def _finish_answers(self, until: float) -> None:
+        """Their watchers are with other workers by now, and go on watching."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._parts.assistant.settle()
 
     async def _settle(self) -> None:
         try:

@@ -17,6 +17,7 @@ import uvicorn
 from loguru import logger
 
 from server.app import Parts, make_app
+from server.bus.redis_address import parse_address
 from server.drain import Drain
 from server.gateway.identity import is_loopback_host
 from server.gateway.middleware import App
@@ -28,6 +29,7 @@ from server.protocol.errors import ChatError
 from server.protocol.frames import MAX_FRAME_BYTES
 from server.settings import Settings
 from server.storage.database import Database
+from server.storage.database_identity import recognise
 from server.storage.embedded_postgres import EmbeddedPostgres, PostgresError
 from server.storage.schema import SchemaError, bring_up_to_date
 
@@ -51,11 +53,21 @@ class Server(uvicorn.Server):
 
 async def serve(settings: Settings) -> None:
     """Run as one process until SIGINT or SIGTERM."""
+    check_redis_url(settings)
     with listening(settings) as listener:
         stop = Stop()
         with plain_reasons(settings, stop):
             async with studio_database(settings) as (dsn, postgres):
                 await run_studio(settings, dsn, listener, stop, postgres=postgres, announce=greet)
+
+
+def check_redis_url(settings: Settings) -> None:
+    """A Redis that is merely away stops no start: the node is not ready until it is there."""
+    if settings.redis_url is not None:
+        try:
+            parse_address(settings.redis_url)
+        except ValueError as error:
+            raise StartError(f"REDIS_URL: {error}") from None
 
 
 @contextmanager
@@ -154,6 +166,7 @@ async def run_studio(
     try:
         if worker is not None:
             await worker.open()
+        await recognise(database)  # before anybody resumes: a restored database may lack what they have seen
         await parts.open()
         is_first_start = await parts.studio.accounts.ensure_admin()
         if is_first_start and settings.sample_room:

@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         default=[],
         description="addresses that may be called although they are not public, as scheme://host:port, by commas",
     )
+    retention_days: int | None = Field(
+        default=None, ge=1, le=3650, description="days after which messages go, where a conversation names no limit"
+    )
+    presence: Annotated[bool, BeforeValidator(_switch)] = Field(
+        default=True, description="show who is here; off sheds the work it takes"
+    )
     rate_limits: Annotated[bool, BeforeValidator(_switch)] = Field(default=True, description="off only for benchmarks")
     sample_room: Annotated[bool, BeforeValidator(_switch)] = Field(
         default=True, description="make a sample room at the first start"

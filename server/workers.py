@@ -24,6 +24,7 @@ from server.hub.accounts import Accounts
 from server.serving import (
     StartError,
     Stop,
+    check_redis_url,
     greet,
     keep_alive,
     listening,
@@ -36,7 +37,7 @@ from server.storage.database import Database
 from server.storage.schema import SchemaError, bring_up_to_date
 
 START_TIMEOUT_S = 60.0  # a machine that has just booted reads everything from disk
-STOP_TIMEOUT_S = 35.0  # a drain takes 30 s at most
+STOP_TIMEOUT_S = 40.0  # a drain takes 30 s, and what it leaves behind 5 s to put away
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 STEADY_AFTER_S = 30.0  # whoever lived as long did not die of its start
@@ -50,6 +51,7 @@ async def serve_workers(settings: Settings) -> None:
             "CHAT_STUDIO_WORKERS: several workers tell each other what happens through Redis; "
             "name one, such as REDIS_URL=redis://127.0.0.1:6379/0, or use 1 worker"
         )
+    check_redis_url(settings)
     with listening(settings) as listener:
         stop = Stop()
         with plain_reasons(settings, stop):

@@ -15,6 +15,7 @@ from server.storage.database import Database
 from server.storage.embedded_postgres import EmbeddedPostgres
 from server.storage.embedded_postgres.cluster import SETTINGS
 from server.storage.schema import bring_up_to_date
+from tests.redis_server import RedisServer, redis_in
 from tests.running_studio import RunningStudio, run_studio
 
 
@@ -91,6 +92,30 @@ async def studio(database: Database) -> AsyncIterator[RunningStudio]:
     """A whole studio, served on a free port of the loopback address; rate limits are off."""
     async with run_studio(database, models=[ScriptedModel(pace_s=0.004)]) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def redis_is_here() -> None:
+    """Ask for it before starting a Redis by hand."""
+    if not RedisServer.is_here():
+        reason = "redis-server is not installed: apt install redis-server, brew install redis"
+        if os.environ.get("CI", "").lower() in ("true", "1"):
+            pytest.fail(f"NO REDIS, and CI needs one: {reason}")
+        pytest.skip(f"NO REDIS, SO NOTHING BETWEEN NODES IS TESTED: {reason}")
+
+
+@pytest.fixture(scope="session")
+async def shared_redis(redis_is_here: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisServer]:
+    """One for all tests that do it no harm; each takes a namespace, or a number of a database, of its own."""
+    async with redis_in(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+async def redis_server(redis_is_here: None, tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """One to be killed, stalled and emptied."""
+    async with redis_in(tmp_path) as server:
+        yield server
 
 
 async def _drop(dsn: str, name: str) -> None:

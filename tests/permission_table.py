@@ -15,7 +15,8 @@ ROLES = ("owner", "moderator", "member", "reader", "visitor")  # a visitor reads
 # `*`: the route lets more people in; whom or what the act is about decides later, with the row at hand.
 OVER_HTTP = """
     GET    /api/conversations/{conversation}                                             yes yes yes yes yes
-    PATCH  /api/conversations/{conversation}                                             yes yes no  no  no
+    PATCH * /api/conversations/{conversation}                                            yes yes no  no  no
+    PATCH * /api/conversations/{conversation}:retention                                  yes no  no  no  no
     DELETE /api/conversations/{conversation}                                             yes no  no  no  no
     POST   /api/conversations/{conversation}/join                                        yes yes yes yes yes
     POST   /api/conversations/{conversation}/leave                                       yes yes yes yes no
@@ -28,6 +29,7 @@ OVER_HTTP = """
     DELETE * /api/conversations/{conversation}/members/{user:deputy}                     yes no  no  no  no
     DELETE * /api/conversations/{conversation}/members/{user:self}                       yes yes yes yes not_found
     GET    /api/conversations/{conversation}/messages                                    yes yes yes yes yes
+    GET    /api/conversations/{conversation}/messages/{message:other}                    yes yes yes yes yes
     POST   /api/conversations/{conversation}/messages                                    yes yes yes no  no
     PATCH  /api/conversations/{conversation}/messages/{message:own}                      yes yes yes no  no
     PATCH * /api/conversations/{conversation}/messages/{message:other}                   no  no  no  no  no
@@ -39,6 +41,14 @@ OVER_HTTP = """
     DELETE /api/conversations/{conversation}/messages/{message:other}/pin                yes yes no  no  no
     PUT    /api/conversations/{conversation}/read                                        yes yes yes yes yes
     GET    /api/conversations/{conversation}/events                                      yes yes yes yes yes
+    GET    /api/conversations/{conversation}/webhooks                                    yes yes no  no  no
+    POST   /api/conversations/{conversation}/webhooks                                    yes yes no  no  no
+    GET    /api/conversations/{conversation}/webhooks/{webhook}                          yes yes no  no  no
+    PATCH  /api/conversations/{conversation}/webhooks/{webhook}                          yes yes no  no  no
+    DELETE /api/conversations/{conversation}/webhooks/{webhook}                          yes yes no  no  no
+    POST   /api/conversations/{conversation}/webhooks/{webhook}/test                     yes yes no  no  no
+    POST   /api/conversations/{conversation}/webhooks/{webhook}/secret                   yes yes no  no  no
+    GET    /api/conversations/{conversation}/webhooks/{webhook}/deliveries               yes yes no  no  no
     POST   /api/conversations/{conversation}/runs                                        yes yes yes no  no
     POST   /api/runs/{run}/stop                                                          yes yes yes no  no
     POST   /api/runs/{run}/steer                                                         yes yes yes no  no
@@ -69,18 +79,50 @@ WITHOUT_A_CONVERSATION = {"ping", "unsubscribe"}  # frames that concern the sock
 # A private chat has two equal sides: nobody comes, goes or commands in it.
 IN_A_PRIVATE_CHAT = """
     GET    /api/conversations/{conversation}                                             yes
-    PATCH  /api/conversations/{conversation}                                             no
+    PATCH * /api/conversations/{conversation}                                            no
+    PATCH * /api/conversations/{conversation}:retention                                  no
     POST   /api/conversations/{conversation}/leave                                       no
     PUT    /api/conversations/{conversation}/members/{user:newcomer}                     no
     PUT    /api/conversations/{conversation}/members/{user:self}:as-owner                no
     DELETE * /api/conversations/{conversation}/members/{user:somebody}                     no
     DELETE * /api/conversations/{conversation}/members/{user:self}                         no
     POST   /api/conversations/{conversation}/messages                                    yes
+    GET    /api/conversations/{conversation}/webhooks                                    no
+    POST   /api/conversations/{conversation}/webhooks                                    no
     PATCH * /api/conversations/{conversation}/messages/{message:other}                    no
     DELETE * /api/conversations/{conversation}/messages/{message:other}                    no
     PUT    /api/conversations/{conversation}/messages/{message:other}/pin                yes
     DELETE /api/conversations/{conversation}/messages/{message:own}                      yes
     DELETE /api/conversations/{conversation}                                             yes
+"""
+
+# The same where one side has blocked the other: who blocked, then who was blocked.
+BEHIND_A_BLOCK = """
+    GET    /api/conversations/{conversation}                                             yes yes
+    GET    /api/conversations/{conversation}/members                                     yes yes
+    GET    /api/conversations/{conversation}/messages                                    yes yes
+    GET    /api/conversations/{conversation}/messages/{message:other}                    yes yes
+    POST   /api/conversations/{conversation}/messages                                    no  no
+    PATCH  /api/conversations/{conversation}/messages/{message:own}                      no  no
+    PUT    /api/conversations/{conversation}/messages/{message:other}/reactions/{emoji}  no  no
+    DELETE /api/conversations/{conversation}/messages/{message:other}/reactions/{emoji}  no  no
+    PUT    /api/conversations/{conversation}/messages/{message:other}/pin                no  no
+    PUT    /api/conversations/{conversation}/read                                        yes yes
+    GET    /api/conversations/{conversation}/events                                      yes yes
+    POST   /api/conversations/{conversation}/runs                                        no  no
+    DELETE /api/conversations/{conversation}/messages/{message:own}                      yes yes
+    subscribe                                                                            yes yes
+    send                                                                                 no  no
+    edit:own                                                                             no  no
+    react                                                                                no  no
+    pin                                                                                  no  no
+    delivered                                                                            yes yes
+    read                                                                                 yes yes
+    typing                                                                               no  no
+    run                                                                                  no  no
+    steer                                                                                no  no
+    stop                                                                                 yes yes
+    delete:own                                                                           yes yes
 """
 
 
@@ -120,3 +162,4 @@ def _rows(table: str) -> list[Row]:
 HTTP_ROWS = _rows(OVER_HTTP)
 FRAME_ROWS = _rows(OVER_SOCKETS)
 PRIVATE_CHAT_ROWS = _rows(IN_A_PRIVATE_CHAT)
+BLOCKED_ROWS = _rows(BEHIND_A_BLOCK)

@@ -20,6 +20,7 @@ from server.protocol.ids import new_id
 from server.serving import Server, uvicorn_config
 from server.settings import Settings
 from server.storage.database import Database
+from server.storage.database_identity import recognise
 
 ANSWER_TIMEOUT_S = 10.0
 PASSWORD = "correct horse battery"
@@ -60,6 +61,7 @@ async def run_studio(
     listener.listen(1024)
     listener.setblocking(False)
     parts = Parts(Settings(**{"rate_limits": False, **settings}), database, models)
+    await recognise(database)  # a copy of a template, and no restored backup
     await parts.open()
     server = Server(uvicorn_config(parts.settings, make_app(parts)))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -207,6 +209,14 @@ class Socket:
 
     def events(self, conversation: str) -> list[Frame]:
         return [frame for frame in self.seen if frame["type"] == "event" and frame["conversation"] == conversation]
+
+    def of_type(self, frame_type: str) -> list[Frame]:
+        return [frame for frame in self.seen if frame["type"] == frame_type]
+
+    def forget(self) -> None:
+        """Begin anew with what is seen and waited for."""
+        self.seen.clear()
+        self._untaken.clear()
 
     async def closed(self, timeout_s: float = ANSWER_TIMEOUT_S) -> int | None:
         """Read until the server closes; the close code."""

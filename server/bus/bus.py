@@ -11,8 +11,11 @@ from typing import Protocol
 import msgspec
 
 
-class EventNotice(msgspec.Struct, frozen=True):
-    """One committed event, already encoded: `payload` is the JSON text of its `event` frame."""
+class EventNotice(msgspec.Struct, frozen=True, array_like=True):
+    """One committed event, already encoded: `payload` is the JSON text of its `event` frame.
+
+    It travels as an array, since most of the traffic is these: a new field goes to the end and has a default.
+    """
 
     seq: int
     kind: str
@@ -41,8 +44,58 @@ class PassingNotice(msgspec.Struct, frozen=True, tag="passing"):
     droppable: bool
 
 
+class CursorsNotice(msgspec.Struct, frozen=True, tag="cursors"):
+    """How far members have come: (user, delivered, read) of each whose cursors have moved."""
+
+    conversation: str
+    cursors: list[tuple[str, int, int]]
+
+
+class OwnCursors(msgspec.Struct, frozen=True, tag="own_cursors"):
+    """The same of one user, for their own sockets; with `is_told` those that follow the conversation hear it there."""
+
+    user: str
+    conversation: str
+    delivered: int
+    read: int
+    is_told: bool
+
+
+class AnswersWanted(msgspec.Struct, frozen=True, tag="answers"):
+    """Somebody has begun to watch in the middle of an answer: whoever carries it says once more what it has said."""
+
+    conversation: str
+
+
+class PresenceChanged(msgspec.Struct, frozen=True, tag="presence"):
+    """Who has come to a conversation on `node`, and who has gone from it there, by conversation. Each one renews the
+    node's lease, an empty one does nothing else.
+    """
+
+    node: str
+    came: dict[str, list[str]] = {}
+    went: dict[str, list[str]] = {}
+
+
+class PresenceWanted(msgspec.Struct, frozen=True, tag="presence_wanted"):
+    """`node` asks the nodes of `of`, or all of them when it is empty, who is present there."""
+
+    node: str
+    of: list[str]
+
+
+class PresenceHere(msgspec.Struct, frozen=True, tag="presence_here"):
+    """The answer, by conversation: in several parts where it is long, of which the first replaces what was known."""
+
+    node: str
+    is_first: bool
+    here: dict[str, list[str]]
+
+
 class UserNotice(msgspec.Struct, frozen=True, tag="user"):
-    """Something for all sockets of one user: a conversation was `added` or `removed` (code: why)."""
+    """Something for all sockets of one user: a conversation was `added` (or its summary has changed) or `removed`
+    (code: why), or a `block` in a private chat was made or taken back.
+    """
 
     user: str
     verb: str
@@ -57,7 +110,19 @@ class GrantsEnded(msgspec.Struct, frozen=True, tag="grants"):
     close_code: int
 
 
-Notice = EventsNotice | HeadMoved | PassingNotice | UserNotice | GrantsEnded
+Notice = (
+    EventsNotice
+    | HeadMoved
+    | PassingNotice
+    | AnswersWanted
+    | CursorsNotice
+    | OwnCursors
+    | UserNotice
+    | GrantsEnded
+    | PresenceChanged
+    | PresenceWanted
+    | PresenceHere
+)
 Listener = Callable[[Notice], None]
 
 
@@ -94,4 +159,9 @@ def user_topic(user: str) -> str:
     return f"user:{user}"
 
 
+def node_topic(node: str) -> str:
+    return f"node:{node}"
+
+
 STUDIO_TOPIC = "studio"  # what concerns every node
+PRESENCE_TOPIC = "presence"  # who comes and goes, of every node

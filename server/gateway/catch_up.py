@@ -35,6 +35,8 @@ class Subscription:
     feed: Feed
     role: str | None = None  # None: a visitor in a public room
     first: int = 1  # the first seq this member may see
+    as_of: int = 0  # up to which seq the log's kicks and roles are in what is known of this member's rights
+    is_answering: bool = False  # a model was writing when the subscription began
     is_confirmed: bool = False  # until then it is a reserved place, from which nothing is delivered
 
 

@@ -28,11 +28,14 @@ from server.storage.log_reader import LogReader
 from server.telemetry import metrics
 
 PING = b"\x89\x00"  # a ping frame without a payload (RFC 6455, section 5.5.2); browsers answer it by themselves
-NO_LIFE_S = 40.0  # one heartbeat missed and some seconds of grace
+LOOK_EVERY_S = 5.0  # at one socket
+PING_EVERY_S = 20.0  # with the time between two looks 25 s at most: the heartbeat that clients are told of
+NO_LIFE_S = 34.0  # a ping unanswered for 9 s at least; with the time between two looks found within 40 s
 MIN_DRAIN_BYTES_PER_S = 1024
 MAX_SLOW_S = 60.0
 RIGHTS_LOST = frozenset({4014, 4500, 4503, 4507})  # after these nothing more may arrive
 MAX_UNSENT_AT_END_BYTES = 16 * 1024  # what was written in this very turn; more than that is a backlog
+NOT_YET = 2**62
 MAX_IN_FLIGHT = 256  # durable frames of one socket that wait for their commit; beyond it the socket is not read
 
 
@@ -62,6 +65,8 @@ class Connection:
         "_in_flight",
         "_looked_at",
         "_loop",
+        "_next_look",
+        "_pinged_at",
         "_presence",
         "_replies",
         "_share_bytes",
@@ -93,7 +98,8 @@ class Connection:
         self._share_bytes = 0
         self._in_flight = 0
         self._ending: tuple[int, str] | None = None
-        self._slow_since = self._looked_at = 0.0
+        self._slow_since = self._looked_at = self._next_look = 0.0
+        self._pinged_at = self._loop.time()
         self._unsent = 0
         self._drained_at = 0.0
         self._catch_up = CatchUp(self, reader)
@@ -132,13 +138,17 @@ class Connection:
         self.tell(frame)
 
     def look(self, now: float) -> None:
-        """Once a heartbeat: end the socket when it is dead, or drains so slowly that it is as good as dead."""
+        """Now and then: end the socket when it is dead, or drains so slowly that it is as good as dead."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY_S
         self.limit_unsent()
         if self.is_full:
             self._look_at_drain(now)
         elif now - max(self._socket.last_life, self._drained_at) > NO_LIFE_S:
             self.end(4012, "no life")
-        else:
+        elif now - self._pinged_at >= PING_EVERY_S:
+            self._pinged_at = now
             self.write(PING)
 
     def limit_unsent(self) -> None:
@@ -250,6 +260,11 @@ class Connection:
         if self.bound == conversation:
             self.end(4507, "this conversation is closed to you")
 
+    def rights_as_of(self, conversation: str) -> int:
+        """Up to which seq the log's kicks and roles are known already; without end where they are about to be read."""
+        subscription = self.subscriptions.get(conversation)
+        return subscription.as_of if subscription is not None and subscription.is_confirmed else NOT_YET
+
     def role_changed(self, conversation: str, role: str) -> None:
         subscription = self.subscriptions.get(conversation)
         if subscription is not None:
@@ -296,6 +311,8 @@ class Connection:
         frames = missing + self._hub.live_answers(feed.conversation)
         if frames:
             self.write(frames)
+        if subscription.is_answering:
+            self._hub.ask_for_answers(feed.conversation)
         return True
 
     # Frames in flight

@@ -1,5 +1,6 @@
 """What operators ask: does the process live, should it get traffic, and how is it doing."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -31,6 +32,7 @@ class Health:
         self._of_all_workers = of_all_workers
         metrics.feeds.set_function(lambda: studio.hub.feed_count)
         metrics.queue_depth.set_function(queue_depth)
+        metrics.tasks.set_function(lambda: len(asyncio.all_tasks()))
 
     def routes(self) -> list[Route]:
         return [

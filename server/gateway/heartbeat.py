@@ -1,6 +1,6 @@
 """The heartbeat: finds dead sockets, and tells the living what has moved in conversations they do not follow.
 
-One timer serves all sockets: each second it looks at a twenty-fifth of them.
+One timer serves all sockets: it asks each second, and each socket knows itself when it is due to be looked at.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from server.protocol import clock
 from server.protocol.errors import ChatError
 from server.protocol.frames import Heads
 from server.storage.conversations import Conversations
-from server.telemetry import metrics
+from server.telemetry.loop_lag import LoopLag
 
 HEARTBEAT_S = 25.0  # under the 60 s after which nginx closes an idle proxied socket by default
 STEPS = 25
@@ -25,11 +25,14 @@ class Heartbeat:
         self._hub = hub
         self._conversations = conversations
         self._task: asyncio.Task[None] | None = None
+        self._lag = LoopLag(asyncio.get_running_loop())
 
     def start(self) -> None:
+        self._lag.start()
         self._task = asyncio.get_running_loop().create_task(self._beat())
 
     async def stop(self) -> None:
+        self._lag.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -37,12 +40,10 @@ class Heartbeat:
     async def _beat(self) -> None:
         loop, step, since = asyncio.get_running_loop(), 0, clock.now()
         while True:
-            due = loop.time() + HEARTBEAT_S / STEPS
             await asyncio.sleep(HEARTBEAT_S / STEPS)
-            metrics.loop_lag_seconds.set(max(0.0, loop.time() - due))
             step = (step + 1) % STEPS
             try:
-                for connection in self._hub.connections()[step::STEPS]:
+                for connection in self._hub.connections():
                     connection.look(loop.time())
                 if step == 0:
                     since = await self._tell_heads(since)

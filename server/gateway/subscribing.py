@@ -70,7 +70,8 @@ class Subscriber:
         await self._reserve({conversation: None}, reserved)
         wishes = await self._permitted(reserved)
         for wish in wishes:
-            self._connection.start(wish.subscription, wish.feed.head)
+            self._place(wish)
+            self._connection.start(wish.subscription, wish.start)
         return bool(wishes)
 
     def _wanted(self, frame: Subscribe) -> dict[str, Cursor | None]:
@@ -105,20 +106,27 @@ class Subscriber:
             if standing is None or not may_read(standing):
                 connection.remove(wish.feed.conversation)
                 continue
+            wish.feed.is_hushed = standing.is_blocked
+            wish.subscription.is_answering = standing.is_answering
+            wish.subscription.as_of = standing.as_of
             connection.confirm(wish.subscription, standing.role, standing.visible_from)
             wish.read = standing.read
             permitted.append(wish)
         return permitted
 
     def _place(self, wish: _Wish) -> None:
-        """Where delivery starts, as far as the cursor alone tells."""
-        head, cursor = wish.feed.head, wish.cursor
+        """Where delivery starts, as far as the cursor alone tells. Another node may have told more than this one has
+        heard of: what counts is the log's head, which the rights were read with.
+        """
+        cursor, head = wish.cursor, max(wish.feed.head, wish.subscription.as_of)
         if cursor is None:
-            wish.start = head
+            wish.start = max(wish.feed.head, wish.subscription.first - 1)
         elif cursor.seq > head or (cursor.epoch != wish.feed.epoch and not (cursor.epoch is None and cursor.seq == 0)):
-            wish.start, wish.is_reset = head, True
+            _reset(wish)
         else:
             wish.start = max(cursor.seq, wish.subscription.first - 1)
+            if wish.start + 1 < wish.feed.first:
+                _reset(wish)
 
     async def _reset_what_is_too_much(self, wishes: list[_Wish]) -> None:
         """What the ring holds is sent as it is; of what must be read from the log, only so much."""
@@ -136,6 +144,8 @@ class Subscriber:
             if wish.is_reset:
                 continue
             found = missed.get(wish.feed.conversation)
+            if found is not None:
+                wish.feed.begins_at(found.first)
             if found is None or wish.start + 1 < found.first:
                 _reset(wish)
                 continue
@@ -145,18 +155,18 @@ class Subscriber:
 
 
 def _reset(wish: _Wish) -> None:
-    wish.start, wish.is_reset = wish.feed.head, True
+    wish.start, wish.is_reset = max(wish.feed.head, wish.subscription.first - 1), True
 
 
 def _answer(wish: _Wish) -> SubscribedTo:
     # A reset starts at the head of this moment, not of the moment when it was decided: the client loads a page after
     # this answer.
     if wish.is_reset:
-        wish.start = wish.feed.head
+        _reset(wish)
     return SubscribedTo(
-        head=wish.feed.head,
+        head=max(wish.feed.head, wish.start),
         epoch=wish.feed.epoch,
-        first=max(1, wish.subscription.first),
+        first=max(wish.feed.first, wish.subscription.first),
         reset=wish.is_reset,
         read=wish.read,
     )

@@ -17,6 +17,7 @@ from server.hub.passwords import Passwords
 from server.protocol import clock
 from server.protocol.errors import Conflict, Forbidden, NotFound, Rejected, Unauthenticated
 from server.storage.database import Connection, Database
+from server.storage.erasures import Erasure, Erasures
 from server.storage.grants import Grants
 from server.storage.users import Login, NewUser, User, Users
 
@@ -52,6 +53,8 @@ class Accounts:
         registration: str,
         on_grants_ended: GrantsChanged,
         on_rights_changed: GrantsChanged | None = None,
+        on_accounts_removed: GrantsChanged | None = None,
+        on_erasure: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = clock.now,
     ) -> None:
         self._database = database
@@ -59,7 +62,10 @@ class Accounts:
         self._grants = Grants(database)
         self._passwords = Passwords()
         self._registration = registration
+        self._erasures = Erasures(database)
         self._on_rights_changed = on_rights_changed or on_grants_ended
+        self._on_accounts_removed = on_accounts_removed or on_grants_ended
+        self._on_erasure = on_erasure
         self._now = clock
         self.access = Access(database, self._grants, on_grants_ended=on_grants_ended, clock=clock)
 
@@ -193,11 +199,7 @@ class Accounts:
 
     async def change_password(self, identity: Identity, current: str | None, new: str) -> None:
         """Ends all other grants of this person. Whoever has no password yet needs none."""
-        login = await self._users.login_by_id(identity.user_id)
-        if login is None:
-            raise Unauthenticated()
-        if login.password_hash is not None and not await self._passwords.verify(login.password_hash, current or ""):
-            raise Rejected("the current password is wrong")
+        login = await self._proved(identity, current)
         password_hash = await self._passwords.hash(new)
         async with self._database.transaction() as connection:
             if not await self._users.change_password(connection, login, password_hash):
@@ -205,6 +207,19 @@ class Accounts:
             ended = await self._end_everything(connection, identity.user_id, but=identity.grant_id)
         logger.info("account {} has a new password", identity.user_id)
         await self.access.announce_end(ended)
+
+    async def erase_me(self, identity: Identity, current: str | None, *, with_messages: bool) -> None:
+        """Whoever has a password proves it: what follows cannot be undone."""
+        await self._proved(identity, current)
+        await self.erase(identity.user_id, with_messages=with_messages)
+
+    async def _proved(self, identity: Identity, current: str | None) -> Login:
+        login = await self._users.login_by_id(identity.user_id)
+        if login is None:
+            raise Unauthenticated()
+        if login.password_hash is not None and not await self._passwords.verify(login.password_hash, current or ""):
+            raise Rejected("the current password is wrong")
+        return login
 
     async def _end_everything(self, connection: Connection, user_id: str, but: str | None = None) -> Sequence[str]:
         await self._grants.drop_one_time(connection, user_id, LINKS)
@@ -253,6 +268,23 @@ class Accounts:
         after = await self._users.get(user_id)
         assert after is not None
         return after
+
+    async def erase(self, user_id: str, *, with_messages: bool) -> None:
+        """The account cannot come in from here on, and its name is free; what it left behind is taken away by the
+        eraser, in its own time.
+        """
+        async with self._database.transaction() as connection:
+            admins = await self._users.lock_admins(connection)
+            if await self._users.lock(connection, user_id) is None:
+                raise NotFound("there is no such account")
+            if admins == {user_id}:
+                raise Conflict("this is the only admin: make another one first")
+            await self._erasures.request(connection, Erasure(user_id, with_messages), self._now())
+            ended = await self._end_everything(connection, user_id)
+        logger.info("account {} is to be erased", user_id)
+        if ended:
+            await self._on_accounts_removed(ended)
+        self._on_erasure()
 
     async def reset_link(self, user_id: str) -> Link:
         """Lets somebody choose a new password; an earlier link of that kind ends."""

@@ -6,6 +6,7 @@ Out:  `run.started`, `run.steered` and `run.ended` in the log; in between the ru
 Promises: any member with the right watches from the middle, stops and steers; each act is an event, a run ends once.
 """
 
+import asyncio
 from collections.abc import Iterable
 
 from server.ai.adapter import Model
@@ -51,6 +52,11 @@ class Assistant:
 
     async def open(self) -> None:
         await self._carrier.open()
+
+    async def settle(self) -> None:
+        """Return when every answer that this process carries has ended."""
+        while not self._carrier.is_idle:
+            await asyncio.sleep(0.05)
 
     async def close(self) -> None:
         await self._carrier.close()

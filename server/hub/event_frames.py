@@ -4,7 +4,8 @@ from msgspec import Raw
 
 from server.bus.bus import EventNotice
 from server.protocol.clock import rfc3339
-from server.protocol.codec import encode
+from server.protocol.codec import decode_stored, encode
+from server.protocol.events import ConversationUpdated, SettingsDraft
 from server.protocol.frames import Actor, Event
 from server.storage.message_log import Stored
 
@@ -16,8 +17,14 @@ def event_of(stored: Stored, actor: Actor) -> Event:
         kind=stored.kind,
         at=rfc3339(stored.at),
         actor=actor,
-        data=Raw(stored.data.encode()),
+        data=Raw(_shown(stored)),
     )
+
+
+def _shown(stored: Stored) -> bytes:
+    if stored.kind != ConversationUpdated.kind or '"system_prompt"' not in stored.data:
+        return stored.data.encode()
+    return encode(decode_stored(stored.data, SettingsDraft).shown)  # older versions wrote the prompt into the log
 
 
 def notice_of(stored: Stored, actor: Actor) -> EventNotice:

@@ -11,10 +11,13 @@ Listeners are live (they get what is new) or catching up (they read the ring or 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from server.bus.bus import EventNotice
+from server.hub.receipt_pace import ReceiptPace
+from server.protocol.codec import encode
+from server.protocol.frames import Receipt
 
 RING_BYTES = 192 * 1024  # about 400 short messages: a reconnect after some seconds needs no query
 RING_EVENTS = 1000  # what a resume carries at most
@@ -55,10 +58,12 @@ class Feed:
         self.conversation = conversation
         self.epoch = epoch
         self.head = head
+        self.first = 1
         self.live: dict[Listener, Write] = {}  # ordered: who came first is served first
         self.visitors: set[Listener] = set()  # listen to a public conversation without being a member
         self.names: dict[str, str] | None = None  # keys of the members' names and their ids, once somebody needed them
         self.rights_changed = 0  # how often somebody came, went or got a role, or the door was opened or shut
+        self.is_hushed = False  # a private chat with a block: neither side hears of the other what no log keeps
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self.followers = 0  # live or catching up; without any the feed can go
         self._prepare = prepare
@@ -72,6 +77,7 @@ class Feed:
         self._flush_planned = False
         self._early: dict[int, EventNotice] = {}
         self._announced = head  # the log goes up to here at least
+        self._receipts = ReceiptPace(conversation, self._tell_receipt, self._loop.call_later)
         self.lingering: asyncio.TimerHandle | None = None  # until the feed is closed, unless somebody follows it
         self._repair_timer: asyncio.TimerHandle | None = None
         self._repairing: asyncio.Task[None] | None = None
@@ -89,6 +95,12 @@ class Feed:
             self._early = {seq: event for seq, event in self._early.items() if seq > self.head}
         if self._early and self._repair_timer is None:
             self._repair_timer = self._loop.call_later(OUT_OF_ORDER_S, self._start_repair)
+
+    def begins_at(self, first: int) -> None:
+        """What lies before `first` is not kept any more, nor what was said there and repeated later."""
+        if first > self.first:
+            self.first = first
+            self.forget_texts()
 
     def announce(self, seq: int) -> None:
         """The log goes up to `seq`, and what is missing here will not come by itself."""
@@ -108,9 +120,18 @@ class Feed:
 
     def pass_on(self, payload: bytes, *, droppable: bool) -> None:
         """A frame that is in no log, to those who keep up; what may be dropped comes last in its tick."""
+        if droppable and self.is_hushed:
+            return
         frame = self._prepare(payload)
         (self._passing if droppable else self._pending).append(frame)
         self._plan_flush()
+
+    def cursors_moved(self, cursors: Iterable[tuple[str, int, int]]) -> None:
+        """(user, delivered, read) of each, to be told at the pace of receipts."""
+        self._receipts.take(cursors)
+
+    def _tell_receipt(self, receipt: Receipt) -> None:
+        self.pass_on(encode(receipt), droppable=True)
 
     def since(self, seq: int) -> bytes | None:
         """The prepared frames above `seq`, or None when the ring does not reach back so far."""
@@ -123,10 +144,14 @@ class Feed:
     def go_live(self, listener: Listener, write: Write, seq: int) -> bytes | None:
         """Make a listener that has everything up to `seq` live, and return what must be written to it first.
 
-        None: the ring does not reach back to `seq`, read the log and try again. No await may stand between this call
-        and the write, or what comes next would overtake it.
+        None: the ring does not reach back to `seq`, read the log and try again; or this feed has not heard of `seq` yet,
+        which another node told first. No await may stand between this call and the write, or what comes next would
+        overtake it.
         """
         self.flush()
+        if seq > self.head:
+            self.announce(seq)
+            return None
         missing = self.since(seq)
         if missing is not None:
             self.live[listener] = write
@@ -166,6 +191,7 @@ class Feed:
                 listener.broken()
 
     def close(self) -> None:
+        self._receipts.close()
         if self.lingering is not None:
             self.lingering.cancel()
         if self._repair_timer is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from loguru import logger
 
-from server.bus.bus import Bus, EventsNotice, HeadMoved, Notice, PassingNotice, conversation_topic
+from server.bus.bus import Bus, CursorsNotice, EventsNotice, HeadMoved, Notice, PassingNotice, conversation_topic
 from server.hub.event_frames import notice_of
 from server.hub.feed import Effect, Feed, Prepare
 from server.protocol.codec import encode
@@ -29,7 +29,7 @@ COMPARE_EVERY_WITHOUT_BUS_S = 0.75  # the heads are the only doorbell then
 COMPARED_AT_ONCE = 2000  # heads in one query: five milliseconds of the event loop
 LINGER_S = 30.0  # clients of a worker that restarts, or of a proxy that was cut, find their feed with its ring
 
-FeedNotice = EventsNotice | HeadMoved | PassingNotice
+FeedNotice = EventsNotice | HeadMoved | PassingNotice | CursorsNotice
 
 
 class Feeds:
@@ -147,9 +147,11 @@ class Feeds:
                 self.on_notice(notice)
 
     def _make(self, conversation: str, head: Head) -> Feed:
-        return Feed(
+        feed = Feed(
             conversation, head.epoch, head.last, prepare=self._prepare, repair=self._repair, effects=self._effects
         )
+        feed.begins_at(head.first)
+        return feed
 
     # What the bus brings
 
@@ -169,6 +171,8 @@ class Feeds:
                 feed.announce(notice.seq)
             case PassingNotice():
                 feed.pass_on(notice.payload, droppable=notice.droppable)
+            case CursorsNotice():
+                feed.cursors_moved(notice.cursors)
 
     # Repair
 
@@ -177,7 +181,8 @@ class Feeds:
         metrics.feed_repairs.inc()
         try:
             rows = await self._reader.since(feed.conversation, feed.head, REPAIR_EVENTS + 1)
-            begins_later = bool(rows) and rows[0][0].seq > feed.head + 1  # the oldest are not kept any more
+            oldest = rows[0][0].seq if rows else feed.first
+            begins_later = oldest > feed.head + 1  # the oldest are not kept any more
             if len(rows) > REPAIR_EVENTS or begins_later:
                 await self._jump(feed)
                 return
@@ -218,6 +223,7 @@ class Feeds:
                 pass
             self._gap.clear()
             try:
+                await self._reader.recognise_database()
                 await self.compare()
             except ChatError:
                 continue  # the database is away, and then nothing moves
@@ -229,7 +235,7 @@ class Feeds:
         conversations = list(self._feeds)
         for start in range(0, len(conversations), COMPARED_AT_ONCE):
             watched = {
-                conversation: (feed.head, feed.epoch)
+                conversation: Head(feed.head, feed.first, feed.epoch)
                 for conversation in conversations[start : start + COMPARED_AT_ONCE]
                 if (feed := self._feeds.get(conversation))
             }
@@ -238,6 +244,7 @@ class Feeds:
                 if feed is None:
                     continue
                 if head.epoch == feed.epoch:
+                    feed.begins_at(head.first)
                     feed.announce(head.last)
                 else:
                     self._on_other_log(feed)

@@ -7,19 +7,22 @@ order of the log.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from typing import Protocol
 
 from loguru import logger
 
 from server.bus.bus import (
     STUDIO_TOPIC,
+    AnswersWanted,
     Bus,
+    CursorsNotice,
     EventNotice,
     EventsNotice,
     GrantsEnded,
     HeadMoved,
     Notice,
+    OwnCursors,
     PassingNotice,
     UserNotice,
     conversation_topic,
@@ -30,12 +33,16 @@ from server.hub.feed import Feed, Listener, Prepare
 from server.hub.feeds import Feeds
 from server.protocol.codec import decode_stored, encode
 from server.protocol.events import ConversationUpdated, MemberJoined, MemberLeft, MemberRole
-from server.protocol.frames import Actor, Event, ServerFrame
+from server.protocol.frames import Actor, Event, Receipt, ServerFrame
 from server.storage.log_reader import LogReader
 from server.storage.message_log import Stored
 
 SESSION_ENDED = 4500
+ACCOUNT_REMOVED = 4503
 RIGHTS_CHANGED = 4014
+GRANT_ENDS = {SESSION_ENDED: "session ended", ACCOUNT_REMOVED: "account removed"}
+ASK_EVERY_S = 0.5  # many who come at once get one answer
+MAX_ASKED = 10_000
 
 
 class Connection(Listener, Protocol):
@@ -47,11 +54,19 @@ class Connection(Listener, Protocol):
     @property
     def account_role(self) -> str: ...
 
+    @property
+    def is_full(self) -> bool: ...
+
+    def follows(self, conversation: str) -> bool: ...
+
     def tell(self, frame: ServerFrame) -> None:
         """Write one frame to this connection alone."""
 
     def look(self, now: float) -> None:
-        """Once a heartbeat, with the event loop's clock: end it if it is dead, else ask for a sign of life."""
+        """Often, with the event loop's clock: when it is due, end it if it is dead, else ask for a sign of life."""
+
+    def rights_as_of(self, conversation: str) -> int:
+        """Up to which seq the log's kicks and roles are in what is known of this user's rights."""
 
     def role_changed(self, conversation: str, role: str) -> None: ...
 
@@ -74,13 +89,22 @@ class Hub:
         self._feeds = Feeds(bus, reader, prepare, self._effects, self._on_other_log)
         self._connections: dict[str, dict[Connection, None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._asked: dict[str, float] = {}  # when other nodes were last asked for the answers of a conversation
         self.summary_of: SummaryOf | None = None
+        self.on_block: Callable[[str, str], Awaitable[None]] | None = None  # of a user's private chat
         self.live_answers_of: Callable[[str], Iterable[ServerFrame]] = lambda _: ()
+        self.here: Callable[[str], Set[str]] = lambda _: frozenset()  # who is present in a conversation, on any node
+        self.on_gap: Callable[[], None] = lambda: None  # for what else the bus may have lost
 
     async def open(self) -> None:
-        self._bus.on_gap = self._feeds.compare_soon
+        self._bus.on_gap = self._on_gap
         await self._bus.listen([STUDIO_TOPIC], self._on_notice)
         self.spawn(self._feeds.look_out())
+
+    def _on_gap(self) -> None:
+        self._feeds.compare_soon()
+        self.on_gap()
 
     # Connections
 
@@ -113,9 +137,6 @@ class Hub:
     def feed_count(self) -> int:
         return len(self._feeds)
 
-    def is_online(self, user: str) -> bool:
-        return user in self._connections
-
     # Feeds
 
     async def follow(self, conversations: Sequence[str]) -> dict[str, Feed]:
@@ -131,6 +152,19 @@ class Hub:
     def live_answers(self, conversation: str) -> bytes:
         """What each running answer has said so far, as prepared frames: for whoever comes in the middle."""
         return b"".join(self._prepare(encode(frame)) for frame in self.live_answers_of(conversation))
+
+    def ask_for_answers(self, conversation: str) -> None:
+        """The same of answers that other nodes carry; it comes as passing frames, to everybody who follows."""
+        now = self._loop.time()
+        if (
+            any(True for _ in self.live_answers_of(conversation))
+            or now - self._asked.get(conversation, 0.0) < ASK_EVERY_S
+        ):
+            return
+        if len(self._asked) > MAX_ASKED:
+            self._asked.clear()
+        self._asked[conversation] = now
+        self._bus.publish(STUDIO_TOPIC, AnswersWanted(conversation))
 
     def _on_other_log(self, feed: Feed) -> None:
         """The log behind a feed was replaced: whoever follows comes back, and its cursor is answered with `reset`."""
@@ -158,9 +192,26 @@ class Hub:
     def removed(self, user: str, conversation: str, code: str) -> None:
         self._bus.publish(user_topic(user), UserNotice(user, "removed", conversation, code))
 
+    def cursors_moved(self, conversation: str, cursors: list[tuple[str, int, int]], *, is_told: bool) -> None:
+        """(user, delivered, read) of each: for the other devices of that user, and where `is_told` for everybody who
+        follows the conversation.
+        """
+        if is_told:
+            self._bus.publish(conversation_topic(conversation), CursorsNotice(conversation, cursors))
+        for user, delivered, read in cursors:
+            self._bus.publish(user_topic(user), OwnCursors(user, conversation, delivered, read, is_told))
+
+    def blocks_changed(self, users: Iterable[str], conversation: str) -> None:
+        for user in users:
+            self._bus.publish(user_topic(user), UserNotice(user, "block", conversation))
+
     async def end_grants(self, grants: Sequence[str]) -> None:
         """Cut the sockets under these grants, on every node."""
         self._bus.publish(STUDIO_TOPIC, GrantsEnded(list(grants), SESSION_ENDED))
+
+    async def remove_accounts(self, grants: Sequence[str]) -> None:
+        """Cut the sockets under these grants: there is nobody behind them any more."""
+        self._bus.publish(STUDIO_TOPIC, GrantsEnded(list(grants), ACCOUNT_REMOVED))
 
     async def renew_rights(self, grants: Sequence[str]) -> None:
         """Cut the sockets under these grants: they come back and learn their new rights."""
@@ -168,16 +219,20 @@ class Hub:
 
     def _on_notice(self, notice: Notice) -> None:
         match notice:
-            case EventsNotice() | HeadMoved() | PassingNotice():
+            case EventsNotice() | HeadMoved() | PassingNotice() | CursorsNotice():
                 self._feeds.on_notice(notice)
+            case AnswersWanted():
+                for frame in self.live_answers_of(notice.conversation):
+                    self.pass_on(notice.conversation, frame, droppable=False)
             case UserNotice():
                 self._tell_user(notice)
+            case OwnCursors():
+                self._tell_own_cursors(notice)
             case GrantsEnded():
                 ended = set(notice.grants)
                 for connection in self.connections():
                     if connection.grant_id in ended:
-                        reason = "session ended" if notice.close_code == SESSION_ENDED else "your rights have changed"
-                        connection.end(notice.close_code, reason)
+                        connection.end(notice.close_code, GRANT_ENDS.get(notice.close_code, "your rights have changed"))
 
     def _tell_user(self, notice: UserNotice) -> None:
         sockets = tuple(self._connections.get(notice.user, ()))
@@ -187,6 +242,15 @@ class Hub:
                     connection.lose(notice.conversation, notice.code)
             case "added" if sockets:
                 self.spawn(self._tell_added(notice.user, sockets, notice.conversation))
+            case "block" if self.on_block is not None:
+                self.spawn(self.on_block(notice.user, notice.conversation))
+
+    def _tell_own_cursors(self, own: OwnCursors) -> None:
+        """A socket that follows the conversation hears it there, with everybody's; a slow one does without."""
+        frame = Receipt(conversation=own.conversation, user=own.user, delivered=own.delivered, read=own.read)
+        for connection in tuple(self._connections.get(own.user, ())):
+            if not connection.is_full and not (own.is_told and connection.follows(own.conversation)):
+                connection.tell(frame)
 
     async def _tell_added(self, user: str, sockets: tuple[Connection, ...], conversation: str) -> None:
         assert self.summary_of is not None
@@ -210,21 +274,35 @@ class Hub:
 
     def _on_left(self, feed: Feed, event: EventNotice) -> None:
         feed.note_rights_changed()
-        left = decode_stored(decode_stored(event.payload, Event).data, MemberLeft)
-        for connection in tuple(self._connections.get(left.user, ())):
-            connection.remove(feed.conversation)
+        frame = decode_stored(event.payload, Event)
+        if frame.actor.kind == "system":
+            feed.forget_texts()  # an account is erased: its name stands in earlier frames
+        left = decode_stored(frame.data, MemberLeft)
+        code = "left" if left.by == left.user else "kicked"
+        for connection in self._with_older_rights(left.user, feed, event):
+            if connection in feed.live:
+                connection.remove(feed.conversation)  # the event itself has told
+            else:
+                connection.lose(feed.conversation, code)
+
+    def _with_older_rights(self, user: str, feed: Feed, event: EventNotice) -> list[Connection]:
+        """The sockets of a user that do not know of this event yet. A feed that lags applies what is long over to those
+        who have come back since, and must not.
+        """
+        sockets = self._connections.get(user, ())
+        return [connection for connection in sockets if connection.rights_as_of(feed.conversation) < event.seq]
 
     def _on_joined(self, feed: Feed, event: EventNotice) -> None:
         feed.note_rights_changed()
         joined = decode_stored(decode_stored(event.payload, Event).data, MemberJoined)
-        for connection in tuple(self._connections.get(joined.user, ())):
+        for connection in self._with_older_rights(joined.user, feed, event):
             connection.role_changed(feed.conversation, joined.role)
             feed.visitors.discard(connection)
 
     def _on_role(self, feed: Feed, event: EventNotice) -> None:
         feed.note_rights_changed()
         changed = decode_stored(decode_stored(event.payload, Event).data, MemberRole)
-        for connection in tuple(self._connections.get(changed.user, ())):
+        for connection in self._with_older_rights(changed.user, feed, event):
             connection.role_changed(feed.conversation, changed.role)
 
     def _on_updated(self, feed: Feed, event: EventNotice) -> None:

@@ -28,8 +28,9 @@ from server.protocol.events import MessageCreated
 from server.protocol.frames import MAX_TEXT_LENGTH
 from server.protocol.ids import uuid7
 from server.storage.bulk_append import BulkAppend, Imported
-from server.storage.conversations import Conversations, NewConversation
+from server.storage.conversations import Conversations
 from server.storage.database import Database
+from server.storage.new_conversations import NewConversation
 from server.storage.users import Users
 
 CHUNK = 2000  # messages a transaction: it holds the room's row for some 50 ms
@@ -110,8 +111,8 @@ async def _room(database: Database, bulk: BulkAppend, title: str) -> str:
         if found is not None:
             return found
         new = NewConversation("room", title, "public", "all", None, None, admin.id, [(admin.id, "owner")])
-        [(conversation, _)] = await Conversations(database).create([new], now)
-        return conversation
+        [made] = await Conversations(database).create([new], now)
+        return made.conversation
 
 
 class _Importer:

@@ -4,6 +4,7 @@ Sockets use `put`, which returns at once and answers by callback; HTTP uses `app
 draft.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from server.hub import mentions
@@ -12,16 +13,18 @@ from server.hub.feed import Feed
 from server.hub.identity import Identity
 from server.hub.message_drafts import draft_of
 from server.hub.message_queue import MessageQueue, Settled
-from server.protocol.errors import BadFrame
+from server.protocol.errors import BadFrame, NotFound, Unavailable
 from server.protocol.events import Mention
 from server.protocol.frames import Durable, Send
 from server.protocol.ids import is_id
-from server.protocol.views import EventPage, MessagePage
+from server.protocol.views import EventPage, Message, MessagePage
 from server.storage.log_reader import LogReader
 from server.storage.message_log import Stored
 from server.storage.messages import Messages
 from server.storage.standings import Standing
 from server.storage.users import Users
+
+NAMES_TIMEOUT_S = 1.5  # a send is refused within 3 s when the database stands still, whether or not it names somebody
 
 
 class Messenger:
@@ -72,6 +75,13 @@ class Messenger:
         found = mentions.candidates(text)
         if not found or not is_id(conversation):
             return []
+        try:
+            async with asyncio.timeout(NAMES_TIMEOUT_S):
+                return await self._resolved(found, conversation)
+        except TimeoutError:
+            raise Unavailable() from None
+
+    async def _resolved(self, found: list[tuple[int, str]], conversation: str) -> list[Mention]:
         feed = self._feed_of(conversation)
         if feed is None:
             users = await self._users.members_by_key(conversation, list(mentions.possible_keys(found)))
@@ -93,8 +103,18 @@ class Messenger:
             conversation, before=before, after=after, limit=limit, visible_from=standing.visible_from
         )
 
+    async def one(self, conversation: str, standing: Standing, message: str) -> Message:
+        """One that was deleted is an empty place, as on a page."""
+        found = await self._messages.one(conversation, message, visible_from=standing.visible_from)
+        if found is None:
+            raise NotFound("there is no such message here")
+        return found
+
     async def events(self, conversation: str, standing: Standing, *, after: int, limit: int) -> EventPage:
         """The log itself, from `after` on. Head first: an event that comes in between belongs to the next page."""
         head = (await self._reader.heads([conversation]))[conversation]
         rows = await self._reader.since(conversation, max(after, standing.visible_from - 1), limit, up_to=head.last)
-        return EventPage(events=[event_of(stored, actor) for stored, actor in rows], head=head.last, epoch=head.epoch)
+        return EventPage(
+            events=[event_of(stored, actor) for stored, actor in rows], head=head.last,
+            first=max(head.first, standing.visible_from), epoch=head.epoch,
+        )  # fmt: skip

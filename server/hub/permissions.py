@@ -34,7 +34,9 @@ class Permission(StrEnum):
     KICK = "kick"
     SET_ROLE = "set_role"
     CHANGE_SETTINGS = "change_settings"
+    SET_RETENTION = "set_retention"  # also for admins of the studio where they may read
     DELETE_CONVERSATION = "delete_conversation"
+    MANAGE_WEBHOOKS = "manage_webhooks"
 
 
 READERS = frozenset({"owner", "moderator", "member", "reader"})
@@ -59,7 +61,9 @@ ROLES_ALLOWED: dict[Permission, frozenset[str]] = {
     Permission.KICK: MODERATORS,
     Permission.SET_ROLE: OWNERS,
     Permission.CHANGE_SETTINGS: MODERATORS,
+    Permission.SET_RETENTION: OWNERS,
     Permission.DELETE_CONVERSATION: OWNERS,
+    Permission.MANAGE_WEBHOOKS: MODERATORS,
 }
 
 STUDIO_WIDE = frozenset({Permission.ANYONE, Permission.SIGNED_IN, Permission.STUDIO_MEMBER, Permission.ADMIN})
@@ -72,8 +76,16 @@ IN_PRIVATE_CHATS = {
     Permission.KICK: frozenset[str](),
     Permission.SET_ROLE: frozenset[str](),
     Permission.CHANGE_SETTINGS: frozenset[str](),
+    Permission.SET_RETENTION: frozenset[str](),
     Permission.DELETE_CONVERSATION: READERS,
+    Permission.MANAGE_WEBHOOKS: frozenset[str](),  # else one side could pass on what the other says, unseen
 }
+
+# New words and signs; taking back one's own, stopping an answer and deleting the chat stay possible.
+REFUSED_BEHIND_A_BLOCK = frozenset({
+    Permission.REACT, Permission.SEND, Permission.EDIT, Permission.PIN, Permission.RUN, Permission.STEER,
+    Permission.DECIDE,
+})  # fmt: skip
 
 
 def studio_refusal(permission: Permission, account_role: str | None) -> ChatError | None:
@@ -100,8 +112,14 @@ def refusal(permission: Permission, standing: Standing) -> ChatError | None:
     allowed = ROLES_ALLOWED[permission]
     if standing.kind == "private":
         allowed = IN_PRIVATE_CHATS.get(permission, allowed)
+    if permission is Permission.SET_RETENTION and standing.account_role == "admin" and standing.kind != "private":
+        return None  # the operator answers for how long things are kept
     if standing.role not in allowed:
         return Forbidden("your role in this conversation does not allow this")
+    if standing.is_blocked and permission in REFUSED_BEHIND_A_BLOCK:
+        if standing.blocks_peer:
+            return Forbidden("you have blocked this person: unblock them first")
+        return Forbidden("you cannot write to this person")
     if permission is Permission.EDIT and not standing.is_own:
         return Forbidden("only its author may edit a message")
     if permission is Permission.DELETE and not standing.is_own and standing.role not in MODERATORS:

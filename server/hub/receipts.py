@@ -1,6 +1,10 @@
 """How far each member has received and read: cumulative cursors, never a row per message.
 
-What clients report is gathered for a second, written with one statement, and told to the conversation once.
+In:   `delivered` and `read` of every device: how far it has come.
+Out:  both cursors of the member, written with one statement a second; `receipt` frames to the other members, unless
+they are many or behind a block, and to the member's own devices always.
+Promises: a cursor only moves forward, never beyond the head, and several devices and workers of one person add up to
+the farthest. What a device missed of the others it finds in the list of members.
 """
 
 import asyncio
@@ -9,17 +13,16 @@ from loguru import logger
 
 from server.hub.hub import Hub
 from server.protocol.errors import ChatError
-from server.protocol.frames import Receipt
-from server.storage.conversations import Conversations, Mark
+from server.storage.reading_cursors import Mark, ReadingCursors
 
 WRITE_EVERY_S = 1.0
 MAX_TOLD = 50  # members; in a larger room nobody follows single readers
 
 
 class Receipts:
-    def __init__(self, hub: Hub, conversations: Conversations) -> None:
+    def __init__(self, hub: Hub, cursors: ReadingCursors) -> None:
         self._hub = hub
-        self._conversations = conversations
+        self._cursors = cursors
         self._marks: dict[tuple[str, str], tuple[int, int]] = {}  # (conversation, user) → delivered, read
         self._timer: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()
@@ -38,13 +41,12 @@ class Receipts:
                 return
             rows = [(conversation, user, delivered, read) for (conversation, user), (delivered, read) in marks.items()]
             try:
-                moved = await self._conversations.mark(rows)
+                moved = await self._cursors.move(rows)
             except ChatError:
                 for (conversation, user), (delivered, read) in marks.items():  # kept for the next time
                     self.note(conversation, user, delivered=delivered, read=read)
                 raise
-            for mark in moved:
-                self._tell(mark)
+            self._tell(moved)
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -64,7 +66,10 @@ class Receipts:
         except ChatError:
             self._timer = self._timer or asyncio.get_running_loop().call_later(WRITE_EVERY_S, self._write_soon)
 
-    def _tell(self, mark: Mark) -> None:
-        if mark.members <= MAX_TOLD:
-            frame = Receipt(conversation=mark.conversation, user=mark.user, delivered=mark.delivered, read=mark.read)
-            self._hub.pass_on(mark.conversation, frame, droppable=True)
+    def _tell(self, moved: list[Mark]) -> None:
+        told: dict[tuple[str, bool], list[tuple[str, int, int]]] = {}
+        for mark in moved:
+            is_told = mark.members <= MAX_TOLD and not mark.is_blocked
+            told.setdefault((mark.conversation, is_told), []).append((mark.user, mark.delivered, mark.read))
+        for (conversation, is_told), cursors in told.items():
+            self._hub.cursors_moved(conversation, cursors, is_told=is_told)

@@ -7,25 +7,30 @@ Out:  conversations, and events in their logs; every socket of whoever comes or 
 import contextlib
 from collections.abc import Sequence
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from server.hub.hub import Hub
 from server.hub.identity import Identity
 from server.hub.message_queue import MessageQueue
-from server.hub.permissions import Permission, refusal, studio_refusal
+from server.hub.permissions import Permission, refusal
+from server.hub.private_chats import plan_private_chat
 from server.protocol import clock
 from server.protocol.errors import BadFrame, ChatError, Conflict, NotFound
 from server.protocol.events import (
     ConversationDeleted,
-    ConversationUpdated,
     EventData,
     MemberJoined,
     MemberLeft,
     MemberRole,
+    SettingsDraft,
 )
 from server.protocol.frames import ConversationAdded, ConversationSummary
 from server.protocol.ids import is_id
 from server.protocol.views import Conversation, Member
-from server.storage.conversations import Conversations, NewConversation
+from server.storage.conversations import Conversations
 from server.storage.message_log import Draft, Stored
+from server.storage.new_conversations import NewConversation
 from server.storage.standings import Standings
 from server.storage.users import Users
 
@@ -51,19 +56,6 @@ class Rooms:
 
     # Making and finding
 
-    async def create(
-        self, identity: Identity, *, kind: str, title: str | None = None, visibility: str | None = None,
-        history: str = "joined", members: Sequence[str] = (), model: str | None = None,
-        system_prompt: str | None = None,
-    ) -> tuple[Conversation, bool]:  # fmt: skip
-        """The conversation, and whether it is new (a private chat with the same person may be there already)."""
-        new = self.plan(
-            identity, kind=kind, title=title, visibility=visibility, history=history, members=members, model=model,
-            system_prompt=system_prompt,
-        )  # fmt: skip
-        made = await self.create_all(identity, [new])
-        return made[0]
-
     def plan(
         self, identity: Identity, *, kind: str, title: str | None, visibility: str | None, history: str,
         members: Sequence[str], model: str | None, system_prompt: str | None,
@@ -75,20 +67,7 @@ class Rooms:
         if model is not None and model not in self._models:
             raise NotFound(f"there is no model named {model[:64]!r}")
         if kind == "private":
-            if len(others) != 1:
-                raise BadFrame("a private chat has exactly one other member")
-            if visibility == "public":
-                raise BadFrame("a private chat is never public")
-            return NewConversation(
-                kind,
-                None,
-                "private",
-                "all",
-                None,
-                None,
-                identity.user_id,
-                [(identity.user_id, "member"), (others[0], "member")],
-            )
+            return plan_private_chat(identity, others, visibility)
         if kind == "room" and not (title and title.strip()):
             raise BadFrame("a room has a title")
         return NewConversation(
@@ -97,32 +76,19 @@ class Rooms:
         )  # fmt: skip
 
     async def create_all(self, identity: Identity, plans: list[NewConversation]) -> list[tuple[Conversation, bool]]:
-        """All or none."""
+        """All or none; each with whether it is new (a private chat with the same person may be there already)."""
         made = await self._conversations.create(plans, clock.now())
-        for plan, (conversation, is_new) in zip(plans, made, strict=True):
-            if is_new:
-                for user, _ in plan.members:
-                    self._hub.added(user, conversation)
-        views = {view.id: view for view in await self._conversations.several(identity.user_id, [c for c, _ in made])}
-        return [(views[conversation], is_new) for conversation, is_new in made]
+        for one in made:
+            for user in one.entered:
+                self._hub.added(user, one.conversation)
+        wanted = [one.conversation for one in made]
+        views = {view.id: view for view in await self._conversations.several(identity.user_id, wanted)}
+        return [(views[one.conversation], one.is_new) for one in made]
 
     async def create_for_system(self, plan: NewConversation) -> str:
         """Make a conversation that nobody asked for over the wire."""
         made = await self._conversations.create([plan], clock.now())
-        return made[0][0]
-
-    async def private_chat_with(self, identity: Identity, user: str) -> str:
-        """The conversation with `user`, opened if new; guests open none."""
-        if not is_id(user) or user == identity.user_id:
-            raise NotFound("there is no such person")
-        refused = studio_refusal(Permission.STUDIO_MEMBER, identity.account_role)
-        if refused is not None:
-            existing = await self._conversations.private_chat(identity.user_id, user)
-            if existing is None:
-                raise refused
-            return existing
-        conversation, _ = await self.create(identity, kind="private", members=[user])
-        return conversation.id
+        return made[0].conversation
 
     async def get(self, identity: Identity, conversation: str) -> Conversation:
         return await self._conversations.one(identity.user_id, conversation)
@@ -140,21 +106,28 @@ class Rooms:
     async def public(self, identity: Identity, query: str, limit: int) -> list[Conversation]:
         return await self._conversations.public(identity.user_id, query, limit)
 
-    async def members(self, conversation: str) -> list[Member]:
+    async def members(self, identity: Identity, conversation: str) -> list[Member]:
+        """With both cursors of each: what receipts told, for whoever was away. Behind a block nobody is online."""
+        here = self._hub.here(conversation)
         return [
-            Member(
-                user=member.user, role=member.role, joined_at=member.joined_at, read=member.read,
-                delivered=member.delivered, presence="online" if self._hub.is_online(member.user.id) else "offline",
+            replace(
+                state.member,
+                presence="online" if not state.is_hidden and state.member.user.id in here else "offline",
             )
-            for member in await self._conversations.members(conversation)
-        ]  # fmt: skip
+            for state in await self._conversations.members(conversation, identity.user_id)
+        ]
 
     # Changing
 
-    async def update(self, identity: Identity, conversation: str, change: ConversationUpdated) -> Conversation:
+    async def update(self, identity: Identity, conversation: str, change: SettingsDraft) -> Conversation:
         if isinstance(change.model, str) and change.model not in self._models:
             raise NotFound(f"there is no model named {change.model[:64]!r}")
-        await self._append(identity, conversation, change, Permission.CHANGE_SETTINGS)
+        if change.retention_days is UNSET:
+            await self._append(identity, conversation, change, Permission.CHANGE_SETTINGS)
+        else:
+            if replace(change, retention_days=UNSET) != SettingsDraft():
+                await self._check_may(identity, conversation, Permission.CHANGE_SETTINGS)
+            await self._append(identity, conversation, change, Permission.SET_RETENTION)
         return await self.get(identity, conversation)
 
     async def delete(self, identity: Identity, conversation: str) -> None:
@@ -185,7 +158,8 @@ class Rooms:
         """Invite somebody, or give a member another role; the member and whether they are new."""
         if not is_id(user):
             raise NotFound("there is no such person")
-        present = {member.user.id: member for member in await self._conversations.members(conversation)}
+        states = await self._conversations.members(conversation, identity.user_id)
+        present = {state.member.user.id: state.member for state in states}
         is_new = user not in present
         if is_new:
             invited = await self._users.summary(user)
@@ -197,7 +171,7 @@ class Rooms:
             await self._append(identity, conversation, data, Permission.INVITE)
         elif present[user].role != role:
             await self._append(identity, conversation, MemberRole(user=user, role=role), Permission.SET_ROLE)
-        members = {member.user.id: member for member in await self.members(conversation)}
+        members = {member.user.id: member for member in await self.members(identity, conversation)}
         if user not in members:
             raise NotFound("this person has just left")
         return members[user], is_new

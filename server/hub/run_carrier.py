@@ -98,6 +98,11 @@ class RunCarrier:
         """The run, when this process carries it."""
         return self._live.get(run)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether this process carries no run."""
+        return not self._live
+
     def live_answers(self, conversation: str) -> list[ServerFrame]:
         """One delta from 0 for each run of the conversation, up to where the passed deltas go on."""
         return [

@@ -6,8 +6,8 @@ from server.hub.rooms import Rooms
 from server.protocol.events import MessageCreated, ReactionAdded
 from server.protocol.frames import Actor
 from server.protocol.ids import new_id
-from server.storage.conversations import NewConversation
 from server.storage.message_log import Draft
+from server.storage.new_conversations import NewConversation
 
 TITLE = "Welcome"
 GUIDE = Actor("system", "chat-studio", "Chat Studio")

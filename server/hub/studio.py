@@ -4,14 +4,17 @@ from dataclasses import dataclass, field, replace
 
 from server.hub.accounts import Accounts
 from server.hub.assistant import Assistant
+from server.hub.dead_letters import DeadLetterDesk
 from server.hub.hub import Hub
 from server.hub.identity import Identity
 from server.hub.messenger import Messenger
 from server.hub.permissions import Permission, refusal
 from server.hub.presence import Presence
+from server.hub.private_chats import PrivateChats
 from server.hub.receipts import Receipts
 from server.hub.rooms import Rooms
 from server.hub.search import Search
+from server.hub.webhooks import WebhookDesk
 from server.protocol.errors import NotFound
 from server.storage.log_reader import LogReader
 from server.storage.standings import Standing, Standings
@@ -23,12 +26,15 @@ class Studio:
     standings: Standings
     hub: Hub
     rooms: Rooms
+    private_chats: PrivateChats
     messenger: Messenger
     assistant: Assistant
     presence: Presence
     receipts: Receipts
     reader: LogReader
     search: Search
+    webhooks: WebhookDesk
+    dead_letters: DeadLetterDesk
     is_draining: bool = field(default=False)
 
     async def check(self, identity: Identity, permission: Permission, conversation: str) -> Standing:

@@ -33,6 +33,13 @@ class PasswordChange(Body, frozen=True, kw_only=True):
     current_password: str | None = None
 
 
+class ErasureWish(Body, frozen=True, kw_only=True):
+    """`keep`: what was said stays, as of a former member. `erase`: it goes, too."""
+
+    messages: Literal["keep", "erase"]
+    current_password: str | None = None
+
+
 class LinkUse(Body, frozen=True, kw_only=True):
     token: Secret
     new_password: str | None = None

@@ -14,12 +14,12 @@ msgspec then converts and checks the shape.
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, Union
 
 import msgspec
 
 from server.protocol.errors import BadFrame, BadJson
-from server.protocol.frames import ClientFrame, client_frame_types
+from server.protocol.frames import ClientFrame, ServerFrame, client_frame_types, server_frame_types
 
 T = TypeVar("T")
 
@@ -45,6 +45,24 @@ def decode_frame(text: str) -> ClientFrame:
         return convert(value, frame_type)
     except BadFrame as error:
         raise BadFrameWithId(error.detail, value.get("id") if isinstance(value, dict) else None) from None
+
+
+_server_frame: msgspec.json.Decoder[ServerFrame] = msgspec.json.Decoder(Union[server_frame_types])  # noqa: UP007
+_server_frame_names = {shape.__struct_config__.tag for shape in server_frame_types}
+
+
+def decode_server_frame(raw: bytes | str) -> ServerFrame | None:
+    """What a client reads. None for a type that this version does not know, which a client ignores."""
+    try:
+        return _server_frame.decode(raw)
+    except msgspec.ValidationError as error:
+        value = _decode(raw)
+        name = value.get("type") if isinstance(value, dict) else None
+        if isinstance(name, str) and name not in _server_frame_names:
+            return None
+        raise BadFrame(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise BadJson(str(error)) from None
 
 
 class BadFrameWithId(BadFrame):

@@ -101,7 +101,22 @@ class ConversationUpdated(EventData, frozen=True, kw_only=True):
     title: str | None | UnsetType = UNSET
     visibility: str | UnsetType = UNSET
     model: str | None | UnsetType = UNSET
+    has_system_prompt: bool | UnsetType = UNSET  # the prompt itself is for those who may change it
+    retention_days: int | None | UnsetType = UNSET  # null: as the studio keeps things
+
+
+class SettingsDraft(ConversationUpdated, frozen=True, kw_only=True):
+    """What is asked for; the log gets `shown`."""
+
     system_prompt: str | None | UnsetType = UNSET
+
+    @property
+    def shown(self) -> ConversationUpdated:
+        """As everybody in the conversation may see it."""
+        named = {name: getattr(self, name) for name in ConversationUpdated.__struct_fields__}
+        if self.system_prompt is not UNSET:
+            named["has_system_prompt"] = bool(self.system_prompt)
+        return ConversationUpdated(**named)
 
 
 class ConversationDeleted(EventData, frozen=True, kw_only=True):

@@ -176,7 +176,8 @@ class UserSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConversationSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the conversation list; `role` is mine there, `peer` the other person of a private chat."""
+    """One line of the conversation list; `role` is mine there, `peer` the other person of a private chat, from whom I
+    take no messages while `blocked_by_me`."""
 
     id: str
     kind: str
@@ -188,6 +189,7 @@ class ConversationSummary(msgspec.Struct, frozen=True, kw_only=True):
     read: int
     unread: int
     peer: UserSummary | None = None
+    blocked_by_me: bool = False
 
 
 class Welcome(ServerFrame, frozen=True, kw_only=True, tag="welcome"):
@@ -274,13 +276,20 @@ class TypingNotice(ServerFrame, frozen=True, kw_only=True, tag="typing"):
 
 
 class Presence(ServerFrame, frozen=True, kw_only=True, tag="presence"):
+    """One person, online or offline; in a conversation with very many present, only their `count`."""
+
     droppable: ClassVar[bool] = True
     conversation: str
-    user: str
-    state: str
+    user: str | UnsetType = UNSET
+    state: str | UnsetType = UNSET
+    count: int | UnsetType = UNSET
 
 
 class Receipt(ServerFrame, frozen=True, kw_only=True, tag="receipt"):
+    """How far a member has come: at most one a second a conversation, none of others above 50 members. One's own, from
+    another device, come in any conversation. What was missed stands in the list of members.
+    """
+
     droppable: ClassVar[bool] = True
     conversation: str
     user: str

@@ -17,7 +17,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conversation(View, frozen=True, kw_only=True):
-    """`role`, `read` and `unread` are the caller's; `peer` is the other side of a private chat."""
+    """`role`, `read` and `unread` are the caller's; `peer` is the other side of a private chat, `blocked_by_me` whether
+    the caller takes no messages from there. `system_prompt` is null for those who may not change it.
+    """
 
     id: str
     kind: str
@@ -32,10 +34,13 @@ class Conversation(View, frozen=True, kw_only=True):
     member_count: int
     model: str | None
     system_prompt: str | None
+    has_system_prompt: bool
     history: str
+    retention_days: int | None
     read: int
     unread: int
     peer: UserSummary | None = None
+    blocked_by_me: bool = False
 
 
 class Member(View, frozen=True, kw_only=True):
@@ -91,8 +96,12 @@ class MessagePage(View, frozen=True, kw_only=True):
 
 
 class EventPage(View, frozen=True, kw_only=True):
+    """`first` is the first seq that the caller may read: below it the log is not kept, or not theirs. A caller that stood
+    below it has missed something."""
+
     events: list[Event]
     head: int
+    first: int
     epoch: str
 
 

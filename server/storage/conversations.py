@@ -1,14 +1,16 @@
 """Conversations and their members: what is there now, and making new ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from server.protocol.clock import rfc3339
 from server.protocol.errors import NotFound
 from server.protocol.frames import ConversationSummary, UserSummary
-from server.protocol.ids import is_id, new_id
+from server.protocol.ids import is_id
 from server.protocol.views import Conversation, Member
-from server.storage.database import Connection, Database, Record
+from server.storage.database import Database, Record
+from server.storage.new_conversations import Made, NewConversation, make_all, pair_key
 
 SORT_COLUMNS = {
     "created_at": "c.created_at",
@@ -16,85 +18,45 @@ SORT_COLUMNS = {
     "title": "lower(coalesce(c.title, peer.username))",
 }
 
-
-@dataclass(frozen=True, slots=True)
-class NewConversation:
-    """`members` are (user, role) pairs, the creator among them."""
-
-    kind: str
-    title: str | None
-    visibility: str
-    history: str
-    model: str | None
-    system_prompt: str | None
-    created_by: str
-    members: list[tuple[str, str]]
-
-    @property
-    def pair_key(self) -> str | None:
-        return ":".join(sorted(user for user, _ in self.members)) if self.kind == "private" else None
+PROMPT_ROLES = ["owner", "moderator"]  # they may change the system prompt, and nobody else reads it
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a member has got, and how many members there are."""
+class MemberState:
+    """`is_hidden`: there is a block between this member and whoever asks."""
 
-    conversation: str
-    user: str
-    delivered: int
-    read: int
-    members: int
+    member: Member
+    is_hidden: bool
 
 
 class Conversations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, new: list[NewConversation], at: datetime) -> list[tuple[str, bool]]:
-        """Make all or none; returns (id, is new) for each. A private chat that exists already is returned as it is."""
+    async def create(self, new: Sequence[NewConversation], at: datetime) -> list[Made]:
+        """Make all or none. A private chat that exists already is returned, whatever has become of its other side."""
         async with self._database.transaction() as connection:
-            return [await self._create(connection, one, at) for one in new]
+            return await make_all(connection, new, at)
 
-    async def _create(self, connection: Connection, new: NewConversation, at: datetime) -> tuple[str, bool]:
-        users = [user for user, _ in new.members]
-        known = await connection.fetchval(
-            "SELECT count(*) FROM users WHERE id = ANY($1::uuid[]) AND disabled_at IS NULL", users
-        )
-        if known != len(set(users)):
-            raise NotFound("one of these members does not exist")
-        conversation = new_id()
-        inserted = await connection.fetchval(
-            """
-            INSERT INTO conversations (
-                id, kind, title, visibility, history, model, system_prompt, pair_key, created_by, created_at
-            )
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (pair_key) DO NOTHING RETURNING id
-            """,
-            conversation, new.kind, new.title, new.visibility, new.history, new.model, new.system_prompt, new.pair_key,
-            new.created_by, at,
-        )  # fmt: skip
-        if inserted is None:
-            existing: str = await connection.fetchval("SELECT id FROM conversations WHERE pair_key = $1", new.pair_key)
-            return existing, False
-        await connection.execute(
-            "INSERT INTO heads (conversation, epoch, updated_at) VALUES ($1, $2, $3)", conversation, new_id()[-12:], at
-        )
-        await connection.execute(
-            """
-            INSERT INTO memberships (conversation, user_id, role, joined_at)
-            SELECT $1, m.user_id, m.role, $4 FROM unnest($2::uuid[], $3::text[]) AS m(user_id, role)
-            """,
-            conversation, users, [role for _, role in new.members], at,
-        )  # fmt: skip
-        return conversation, True
-
-    async def private_chat(self, one: str, other: str) -> str | None:
-        """The private chat of two people, where there is one."""
-        pair_key = ":".join(sorted((one, other)))
+    async def private_chat(self, user: str, other: str) -> str | None:
+        """The private chat that stands in the list of `user`, where there is one."""
         found: str | None = await self._database.fetch_value(
-            "SELECT id FROM conversations WHERE pair_key = $1 AND deleted_at IS NULL", pair_key
+            """
+            SELECT c.id FROM conversations c JOIN memberships m ON m.conversation = c.id AND m.user_id = $2
+            WHERE c.pair_key = $1 AND m.opened
+            """,
+            pair_key(user, other),
+            user,
         )
         return found
+
+    async def open_for_everybody(self, conversation: str) -> list[str]:
+        """Put it into the lists where it was not yet; whose those are."""
+        rows = await self._database.fetch(
+            "UPDATE memberships SET opened = true WHERE conversation = $1 AND NOT opened RETURNING user_id",
+            conversation,
+        )
+        return [row["user_id"] for row in rows]
 
     async def summaries(self, user: str, only: list[str] | None = None) -> list[ConversationSummary]:
         """The conversations of `user`, newest activity first."""
@@ -117,7 +79,9 @@ class Conversations:
         """One page of my conversations and how many there are in all."""
         total = await self._database.fetch_value(
             "SELECT count(*) FROM memberships m JOIN conversations c ON c.id = m.conversation "
-            "WHERE m.user_id = $1 AND c.deleted_at IS NULL AND ($2::text IS NULL OR c.kind = $2)",
+            "JOIN heads h ON h.conversation = c.id "
+            "WHERE m.user_id = $1 AND c.deleted_at IS NULL AND ($2::text IS NULL OR c.kind = $2) "
+            "AND (m.opened OR h.last_seq > 0)",
             user,
             kind,
         )
@@ -139,22 +103,21 @@ class Conversations:
         )  # fmt: skip
         return await self.several(user, [row["id"] for row in rows])
 
-    async def members(self, conversation: str) -> list[Member]:
+    async def members(self, conversation: str, viewer: str) -> list[MemberState]:
+        """As `viewer` may see them: behind a block the other side stands still."""
         rows = await self._database.fetch(
             """
-            SELECT u.id, u.username, u.role AS account_role, m.role, m.joined_at, m.read_seq, m.delivered_seq
-            FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.conversation = $1 ORDER BY lower(u.username)
+            SELECT u.id, u.username, u.role AS account_role, m.role, m.joined_at, v.is_hidden,
+                CASE WHEN v.is_hidden THEN m.held_read ELSE m.read_seq END AS read_seq,
+                CASE WHEN v.is_hidden THEN m.held_delivered ELSE m.delivered_seq END AS delivered_seq
+            FROM memberships m JOIN users u ON u.id = m.user_id
+            CROSS JOIN LATERAL (SELECT m.held_read IS NOT NULL AND m.user_id <> $2 AS is_hidden) v
+            WHERE m.conversation = $1 ORDER BY lower(u.username)
             """,
             conversation,
+            viewer,
         )
-        return [
-            Member(
-                user=UserSummary(id=row["id"], username=row["username"], role=row["account_role"]),
-                role=row["role"], joined_at=rfc3339(row["joined_at"]), read=row["read_seq"],
-                delivered=row["delivered_seq"],
-            )
-            for row in rows
-        ]  # fmt: skip
+        return [MemberState(_member(row), row["is_hidden"]) for row in rows]
 
     async def member_ids(self, conversation: str) -> list[str]:
         rows = await self._database.fetch("SELECT user_id FROM memberships WHERE conversation = $1", conversation)
@@ -162,7 +125,9 @@ class Conversations:
 
     async def moved_since(self, since: datetime, users: list[str]) -> dict[str, dict[str, int]]:
         """For each user the heads of those of their conversations that have moved."""
-        heads = await self._database.fetch("SELECT conversation, last_seq FROM heads WHERE updated_at >= $1", since)
+        heads = await self._database.fetch(
+            "SELECT conversation, last_seq FROM heads WHERE updated_at >= $1 AND last_seq > 0", since
+        )
         if not users or not heads:
             return {}
         last = {row["conversation"]: row["last_seq"] for row in heads}
@@ -198,36 +163,6 @@ class Conversations:
         )
         return prompt
 
-    async def mark(self, marks: list[tuple[str, str, int, int]]) -> list[Mark]:
-        """Move cursors forward, never back and never beyond the head: (conversation, user, delivered, read).
-
-        Returns those that moved, as they stand now.
-        """
-        rows = await self._database.fetch(
-            """
-            UPDATE memberships m SET
-                delivered_seq = greatest(m.delivered_seq, v.delivered),
-                read_seq = greatest(m.read_seq, v.read),
-                read_ordinal = CASE WHEN v.read <= m.read_seq THEN m.read_ordinal ELSE coalesce((
-                    SELECT ordinal FROM messages WHERE conversation = m.conversation AND seq <= v.read
-                    ORDER BY seq DESC LIMIT 1
-                ), 0) END
-            FROM (
-                SELECT c.conversation, c.user_id, least(c.read, h.last_seq) AS read,
-                    least(greatest(c.delivered, c.read), h.last_seq) AS delivered
-                FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
-                    AS c(conversation, user_id, delivered, read)
-                JOIN heads h ON h.conversation = c.conversation
-            ) v
-            WHERE m.conversation = v.conversation AND m.user_id = v.user_id
-                AND (v.read > m.read_seq OR v.delivered > m.delivered_seq)
-            RETURNING m.conversation, m.user_id, m.delivered_seq, m.read_seq,
-                (SELECT count(*) FROM memberships WHERE conversation = m.conversation) AS members
-            """,
-            *(list(column) for column in zip(*marks, strict=True)),
-        )
-        return [Mark(*row) for row in rows]
-
     async def _rows(
         self,
         user: str,
@@ -243,7 +178,8 @@ class Conversations:
         return await self._database.fetch(
             f"""
             SELECT c.*, h.last_seq, h.epoch, h.updated_at, m.role AS my_role,
-                coalesce(m.read_seq, h.last_seq) AS read_seq,
+                coalesce(m.read_seq, h.last_seq) AS read_seq, coalesce(m.blocks_peer, false) AS blocks_peer,
+                CASE WHEN m.role = ANY($6::text[]) THEN c.system_prompt END AS shown_prompt,
                 peer.id AS peer_id, peer.username AS peer_name, peer.role AS peer_role,
                 (SELECT count(*) FROM memberships WHERE conversation = c.id) AS member_count,
                 CASE WHEN m.user_id IS NULL OR h.message_count = m.read_ordinal THEN 0 ELSE
@@ -259,9 +195,10 @@ class Conversations:
                 WHERE c.kind = 'private' AND other.conversation = c.id AND other.user_id <> $1::text::uuid LIMIT 1
             ) peer ON true
             WHERE c.deleted_at IS NULL AND ($2::uuid[] IS NULL OR c.id = ANY($2)) AND ($3::text IS NULL OR c.kind = $3)
+                AND ($7 OR m.opened OR h.last_seq > 0)
             ORDER BY {order}, c.id LIMIT $4 OFFSET $5
             """,
-            user, only, kind, limit, offset,
+            user, only, kind, limit, offset, PROMPT_ROLES, including_strangers,
         )  # fmt: skip
 
 
@@ -275,6 +212,14 @@ def _summary(row: Record) -> ConversationSummary:
     return ConversationSummary(
         id=row["id"], kind=row["kind"], title=row["title"], visibility=row["visibility"], role=row["my_role"],
         head=row["last_seq"], epoch=row["epoch"], read=row["read_seq"], unread=row["unread"], peer=_peer(row),
+        blocked_by_me=row["blocks_peer"],
+    )  # fmt: skip
+
+
+def _member(row: Record) -> Member:
+    return Member(
+        user=UserSummary(id=row["id"], username=row["username"], role=row["account_role"]),
+        role=row["role"], joined_at=rfc3339(row["joined_at"]), read=row["read_seq"], delivered=row["delivered_seq"],
     )  # fmt: skip
 
 
@@ -283,6 +228,7 @@ def _conversation(row: Record) -> Conversation:
         id=row["id"], kind=row["kind"], title=row["title"], visibility=row["visibility"], head=row["last_seq"],
         epoch=row["epoch"], created_at=rfc3339(row["created_at"]), updated_at=rfc3339(row["updated_at"]),
         created_by=row["created_by"], role=row["my_role"], member_count=row["member_count"], model=row["model"],
-        system_prompt=row["system_prompt"], history=row["history"], read=row["read_seq"], unread=row["unread"],
-        peer=_peer(row),
+        system_prompt=row["shown_prompt"], has_system_prompt=bool(row["system_prompt"]), history=row["history"],
+        retention_days=row["retention_days"],
+        read=row["read_seq"], unread=row["unread"], peer=_peer(row), blocked_by_me=row["blocks_peer"],
     )  # fmt: skip

@@ -1,9 +1,13 @@
-"""Reading the log: what a client missed, pages of events, and where each conversation stands."""
+"""Reading the log: what a client missed, pages of events, and where each conversation stands.
+
+Below `first`, where a log was shortened, rows may stand that hold a client id and nothing to read: they are left out.
+"""
 
 from dataclasses import dataclass
 
 from server.protocol.frames import Actor
 from server.storage.database import Database, Record
+from server.storage.database_identity import recognise
 from server.storage.message_log import Stored
 
 
@@ -36,21 +40,26 @@ class LogReader:
         )
         return {row["conversation"]: _head(row) for row in rows}
 
-    async def moved(self, watched: dict[str, tuple[int, str]]) -> dict[str, Head]:
-        """Of the watched conversations, each with the seq and epoch that are known, those that stand elsewhere now.
+    async def recognise_database(self) -> None:
+        """Renew all epochs when the database behind our address is another one than before, as after a failover."""
+        await recognise(self._database)
+
+    async def moved(self, watched: dict[str, Head]) -> dict[str, Head]:
+        """Of the watched conversations, each with the head that is known, those that stand elsewhere now.
 
         By their numbers and not by the time of their last event, since the clocks of two nodes may differ.
         """
         rows = await self._database.fetch(
             """
             SELECT h.conversation, h.last_seq, h.first_seq, h.epoch
-            FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS w(conversation, seq, epoch)
+            FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[]) AS w(conversation, last, first, epoch)
             JOIN heads h ON h.conversation = w.conversation
-            WHERE h.last_seq > w.seq OR h.epoch <> w.epoch
+            WHERE h.last_seq > w.last OR h.first_seq > w.first OR h.epoch <> w.epoch
             """,
             list(watched),
-            [seq for seq, _ in watched.values()],
-            [epoch for _, epoch in watched.values()],
+            [head.last for head in watched.values()],
+            [head.first for head in watched.values()],
+            [head.epoch for head in watched.values()],
         )
         return {row["conversation"]: _head(row) for row in rows}
 
@@ -132,7 +141,9 @@ _SINCE = (
     _NAMED.format(
         events="""
     SELECT * FROM events
-    WHERE conversation = $1 AND seq > $2 AND seq <= $4 AND ($5::text[] IS NULL OR kind = ANY($5)) ORDER BY seq LIMIT $3
+    WHERE conversation = $1 AND seq > $2 AND seq <= $4 AND ($5::text[] IS NULL OR kind = ANY($5))
+        AND seq >= (SELECT first_seq FROM heads WHERE conversation = $1)
+    ORDER BY seq LIMIT $3
 """
     )
     + "ORDER BY e.seq"
@@ -142,9 +153,11 @@ _SINCE_MANY = (
         events="""
     SELECT e.*, c.n, sum(octet_length(e.data::text)) OVER (ORDER BY c.n, e.seq) - octet_length(e.data::text) AS before
     FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS c(conversation, after, up_to, n)
+    JOIN heads h ON h.conversation = c.conversation
     CROSS JOIN LATERAL (
         SELECT * FROM events
-        WHERE conversation = c.conversation AND seq > c.after AND seq <= c.up_to ORDER BY seq LIMIT $4
+        WHERE conversation = c.conversation AND seq > c.after AND seq <= c.up_to AND seq >= h.first_seq
+        ORDER BY seq LIMIT $4
     ) e
 """
     )

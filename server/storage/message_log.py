@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from server.protocol import clock
 from server.protocol.codec import decode_stored, encode
 from server.protocol.errors import ChatError, Conflict, Forbidden, NotFound
-from server.protocol.events import EventData, MessageCreated, RunEnded
+from server.protocol.events import EventData, MessageCreated, MessageDeleted, RunEnded, SettingsDraft
 from server.protocol.frames import Actor
 from server.storage import projections
 from server.storage.database import Connection, Database, Record
@@ -133,7 +133,10 @@ class MessageLog:
                 first = row["first_n"] - 1
                 outcomes[index] = _twin(draft, drafts[first], outcomes[first])
             else:
-                standing = Standing(row["head_kind"], row["head_visibility"], row["role"], draft.account_role)
+                standing = Standing(
+                    row["head_kind"], row["head_visibility"], row["role"], draft.account_role,
+                    blocks_peer=bool(row["blocks_peer"]), blocked_by_peer=bool(row["blocked_by_peer"]),
+                )  # fmt: skip
                 outcomes[index] = self._judge(draft.permission or "", standing) or Forbidden()
         return outcomes
 
@@ -201,9 +204,10 @@ class MessageLog:
             first_of[key] = index
             head.last_seq += 1
             data = projections.redacted(draft.data) if found.is_redacted else draft.data
+            shown = data.shown if isinstance(data, SettingsDraft) else data
             stored = Stored(
                 draft.conversation, head.last_seq, draft.data.kind, at, draft.actor.kind,
-                draft.actor.id, draft.client_id, encode(data).decode(), conversation_kind=fact["head_kind"],
+                draft.actor.id, draft.client_id, encode(shown).decode(), conversation_kind=fact["head_kind"],
                 message=draft.data.id if isinstance(draft.data, MessageCreated) else None,
             )  # fmt: skip
             if draft.data.kind not in projections.SET_BASED:
@@ -222,14 +226,14 @@ class MessageLog:
         await self._write(connection, fresh, heads, at)
 
     async def _look_up(self, connection: Connection, draft: Draft) -> projections.Found:
-        if draft.permission is None and not isinstance(draft.data, RunEnded):
+        if draft.permission is None and not isinstance(draft.data, RunEnded | MessageDeleted):
             return projections.Found()
-        return await projections.look_up(connection, draft.conversation, draft.data, draft.target)
+        return await projections.look_up(connection, draft.conversation, draft.data, draft.target, draft.actor)
 
     def _refusal(self, draft: Draft, fact: Record, found: projections.Found) -> ChatError | None:
         """Why this draft may not happen, or None."""
         if draft.permission is None:
-            return found.error  # the studio itself acts; still, a run ends once
+            return found.error  # the studio itself acts; still, a run ends once, and a message is deleted once
         standing = Standing(
             kind=fact["head_kind"],
             visibility=fact["head_visibility"],
@@ -237,6 +241,8 @@ class MessageLog:
             account_role=draft.account_role,
             is_own=found.author == draft.actor.id,
             subject_role=found.subject_role,
+            blocks_peer=bool(fact["blocks_peer"]),
+            blocked_by_peer=bool(fact["blocked_by_peer"]),
         )
         error = self._judge(draft.permission, standing)
         if isinstance(found.error, NotFound) and not isinstance(error, NotFound):
@@ -323,7 +329,7 @@ _LOCK_FREE = _LOCK + " SKIP LOCKED"
 
 _FACTS = """
     SELECT e.seq AS old_seq, e.kind AS old_kind, e.body_hash AS old_hash, e.at AS old_at, e.data AS old_data, m.role,
-        c.kind AS head_kind, c.visibility AS head_visibility
+        m.blocks_peer, m.blocked_by_peer, c.kind AS head_kind, c.visibility AS head_visibility
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
         WITH ORDINALITY AS d(conversation, actor_id, client_id, user_id, n)
     LEFT JOIN conversations c ON c.id = d.conversation AND c.deleted_at IS NULL
@@ -334,7 +340,7 @@ _FACTS = """
     ORDER BY d.n
 """
 
-_APPEND_PLAIN = "SELECT * FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+_APPEND_PLAIN = "SELECT * FROM append_plain_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 
 _WRITE = """
     WITH event AS (

@@ -40,6 +40,14 @@ class Messages:
             found = {message.seq: message for message in await self._messages(connection, conversation, rows)}
             return [found[seq] for seq in seqs if seq in found]
 
+    async def one(self, conversation: str, message: str, *, visible_from: int) -> Message | None:
+        if not is_id(message):
+            return None
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(_BY_ID, conversation, message, visible_from)
+            found = await self._messages(connection, conversation, rows)
+            return found[0] if found else None
+
     async def seq_of(self, conversation: str, message: str) -> int | None:
         if not is_id(message):
             return None
@@ -109,6 +117,7 @@ _PAGE = (
     + " ORDER BY m.seq {order}"
 )
 _BY_SEQ = _MESSAGE.format(source="SELECT * FROM messages WHERE conversation = $1 AND seq = ANY($2::bigint[])")
+_BY_ID = _MESSAGE.format(source="SELECT * FROM messages WHERE conversation = $1 AND id = $2 AND seq >= $3")
 
 _REACTIONS = """
     SELECT message, emoji, array_agg(user_id ORDER BY at, user_id)::uuid[] AS users

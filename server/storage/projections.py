@@ -14,7 +14,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from server.protocol.codec import encode
-from server.protocol.errors import ChatError, Conflict, NotFound
+from server.protocol.errors import ChatError, Conflict, Forbidden, NotFound
 from server.protocol.events import (
     ConversationDeleted,
     ConversationUpdated,
@@ -60,11 +60,13 @@ class Found:
     error: ChatError | None = None
 
 
-async def look_up(connection: Connection, conversation: str, data: EventData, target: str | None) -> Found:
+async def look_up(
+    connection: Connection, conversation: str, data: EventData, target: str | None, actor: Actor
+) -> Found:
     """Read what the judge needs to know beyond the actor's own membership."""
     match data:
         case MemberJoined() | MemberLeft() | MemberRole():
-            return await _subject(connection, conversation, data)
+            return await _subject(connection, conversation, data, actor)
         case RunEnded() | RunSteered():
             return await _run(connection, data.run)
     if target is not None:
@@ -82,9 +84,13 @@ async def _message(connection: Connection, conversation: str, target: str) -> Fo
     return Found(author=row["actor_id"]) if row else missing
 
 
-async def _subject(connection: Connection, conversation: str, data: MemberJoined | MemberLeft | MemberRole) -> Found:
+async def _subject(
+    connection: Connection, conversation: str, data: MemberJoined | MemberLeft | MemberRole, actor: Actor
+) -> Found:
     if not is_id(data.user):
         return Found(error=NotFound("there is no such person"))
+    if isinstance(data, MemberJoined) and await _refuses(connection, data.user, actor):
+        return Found(error=Forbidden("you cannot invite this person"))
     row = await connection.fetchrow(
         """
         SELECT m.role, u.disabled_at FROM users u
@@ -106,6 +112,18 @@ async def _subject(connection: Connection, conversation: str, data: MemberJoined
             error=Conflict("a conversation keeps at least one owner: make somebody else owner first"),
         )
     return Found(subject_role=row["role"])
+
+
+async def _refuses(connection: Connection, invited: str, by: Actor) -> bool:
+    """Whether the invited person has blocked whoever invites them. Their row is held first, as a block holds it: the
+    second statement sees every block that was made before."""
+    if by.kind != "user" or by.id == invited:
+        return False
+    await connection.execute("SELECT FROM users WHERE id = $1 FOR SHARE", invited)
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM blocks WHERE blocker = $1 AND blocked = $2)", invited, by.id
+    )
+    return found
 
 
 async def _another_owner(connection: Connection, conversation: str, user: str) -> bool:
@@ -253,7 +271,7 @@ async def _join(connection: Connection, conversation: str, data: MemberJoined, s
 async def _update(connection: Connection, conversation: str, data: ConversationUpdated) -> None:
     columns = {
         name: value
-        for name in ("title", "visibility", "model", "system_prompt")
+        for name in ("title", "visibility", "model", "system_prompt", "retention_days")
         if (value := getattr(data, name)) is not UNSET
     }
     if columns:

@@ -174,6 +174,7 @@ _VISIBLE = """
     SELECT c.id, c.kind, c.title, coalesce(m.visible_from, 1) AS visible_from
     FROM conversations c LEFT JOIN memberships m ON m.conversation = c.id AND m.user_id = $1
     WHERE c.deleted_at IS NULL AND (m.user_id IS NOT NULL OR (c.visibility = 'public' AND $2::boolean))
+      AND (m.opened IS NOT FALSE OR EXISTS (SELECT FROM heads h WHERE h.conversation = c.id AND h.last_seq > 0))
 """
 
 _LAGGING = """

@@ -60,10 +60,10 @@ async def test_on_a_socket_for_one_room_frames_need_not_name_it(people: MakePeop
 async def test_a_socket_for_a_person_opens_the_private_chat(people: MakePeople) -> None:
     ana, ben = await people("ana", "ben")
     async with ben.socket() as his, ana.socket(f"/ws/private/{ben.id}") as hers:
+        chat = (await hers.ask("send", text="hello"))["conversation"]
         added = await his.wait_for(lambda frame: frame["type"] == "conversation.added")
-        chat = added["conversation"]["id"]
-        assert (added["conversation"]["kind"], added["conversation"]["peer"]["id"]) == ("private", ana.id)
-        assert (await hers.ask("send", text="hello"))["conversation"] == chat
+        found = added["conversation"]
+        assert (found["id"], found["kind"], found["peer"]["id"]) == (chat, "private", ana.id)
         async with ben.socket(f"/ws/private/{ana.id}") as there:
             assert (await there.ask("send", text="hello yourself"))["conversation"] == chat
             await hers.event("message.created", seq=2)

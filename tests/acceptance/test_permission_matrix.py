@@ -24,7 +24,15 @@ from server.protocol.codec import encode, parse
 from server.protocol.frames import client_frame_types
 from server.protocol.ids import new_id
 from server.storage.database import Database
-from tests.permission_table import FRAME_ROWS, HTTP_ROWS, PRIVATE_CHAT_ROWS, ROLES, WITHOUT_A_CONVERSATION, Row
+from tests.permission_table import (
+    BLOCKED_ROWS,
+    FRAME_ROWS,
+    HTTP_ROWS,
+    PRIVATE_CHAT_ROWS,
+    ROLES,
+    WITHOUT_A_CONVERSATION,
+    Row,
+)
 from tests.route_table import ROUTES
 from tests.running_studio import Person, RunningStudio, Socket, run_studio
 
@@ -34,8 +42,9 @@ OTHERS = ("visitor", "newcomer", "guest", *STRANGERS)
 SLOW_S = 60.0  # an answer that is still being given when it is stopped
 # After these the next one needs a new room: there the message, the member or the answer is still as it was.
 CHANGES_WHAT_FOLLOWS = re.compile(
-    r"DELETE .*({conversation}|{message}|{user})$|/(join|leave|stop|steer)$|PUT .*{user}$"
+    r"DELETE .*({conversation}|{message}|{user}|{webhook})$|/(join|leave|stop|steer)$|PUT .*{user}$"
 )
+WEBHOOK_URL = "http://127.0.0.1:9/"  # where nobody listens
 BODIES: dict[str, object] = {
     "PATCH /api/conversations/{conversation}": {"title": "another title"},
     "PUT /api/conversations/{conversation}/members/{user}": {"role": "member"},
@@ -43,6 +52,8 @@ BODIES: dict[str, object] = {
     "PATCH /api/conversations/{conversation}/messages/{message}": {"text": "changed"},
     "PUT /api/conversations/{conversation}/read": {"seq": 1},
     "POST /api/conversations/{conversation}/runs": {},
+    "POST /api/conversations/{conversation}/webhooks": {"url": WEBHOOK_URL},
+    "PATCH /api/conversations/{conversation}/webhooks/{webhook}": {"description": "changed"},
     "POST /api/runs/{run}/steer": {"text": "shorter"},
     "POST /api/runs/{run}/decide": {"call": "call-1", "approve": True},
 }
@@ -55,6 +66,7 @@ class Room:
     id: str
     messages: dict[str, str] = field(default_factory=dict)
     run: str = ""
+    webhook: str = ""
 
     def message(self, which: str, role: str) -> str:
         return self.messages["somebody" if which == "other" else role if role in self.messages else "somebody"]
@@ -85,6 +97,8 @@ class Cast:
             await owner.call("PUT", f"{path}/members/{self.people[name].id}", {"role": role}, expect=200)
         if "run" in act or act in ("stop", "steer", "decide"):
             made.run = (await owner.call("POST", f"{path}/runs", {}, expect=201))["run"]
+        if "{webhook}" in act:
+            made.webhook = (await owner.call("POST", f"{path}/webhooks", {"url": WEBHOOK_URL}, expect=201))["id"]
         return made
 
     async def private_chat(self) -> Room:
@@ -100,12 +114,14 @@ class Cast:
 
     async def call(self, role: str, row: Row, room: Room) -> str:
         """Do it as `role`; what came of it, in the words of the table."""
-        path = row.act.partition(":as-")[0] if ":as-" in row.act else row.act
+        path = row.act.partition(":as-")[0].removesuffix(":retention")
         for name, which in re.findall(r"{(\w+)(?::(\w+))?}", path):
             path = re.sub(rf"{{{name}(:\w+)?}}", self.value(name, which, role, room), path, count=1)
         body = BODIES.get(f"{row.method} {row.path}")
         if ":as-" in row.act:
             body = {"role": row.act.partition(":as-")[2]}
+        if row.act.endswith(":retention"):
+            body = {"retention_days": 30}
         content: dict[str, Any] = {}
         if body is not None:
             content = {"content": encode(body), "headers": {"content-type": "application/json"}}
@@ -125,6 +141,8 @@ class Cast:
                 return room.message(which, role)
             case "run":
                 return room.run
+            case "webhook":
+                return room.webhook or new_id()
             case "emoji":
                 return "%F0%9F%91%8D"
             case _:
@@ -195,7 +213,7 @@ def check_documented(openapi: dict[str, Any], method: str, path: str, answer: ht
 @pytest.fixture(scope="module")
 async def cast(module_database: Database) -> AsyncIterator[Cast]:
     model = ScriptedModel(pace_s=SLOW_S)
-    async with run_studio(module_database, models=[model]) as studio:
+    async with run_studio(module_database, models=[model], outbound_allow=[WEBHOOK_URL]) as studio:
         people = {}
         for name in (*MEMBERS, *OTHERS):
             people[name] = await studio.person(name, name if name in ("admin", "guest") else "member")
@@ -280,6 +298,24 @@ async def test_a_private_chat(cast: Cast, row: Row) -> None:
     for role in ("stranger", "admin", "guest"):
         assert (role, await cast.call(role, row, room)) == (role, "not_found")
     assert await cast.call("member", row, room) == row.words[0]
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["who blocks", "who is blocked"])
+@pytest.mark.parametrize("row", BLOCKED_ROWS, ids=str)
+async def test_behind_a_block(cast: Cast, row: Row, side: int) -> None:
+    """The member does it, who has blocked somebody or was blocked by them."""
+    blocker, blocked = [("member", "somebody"), ("somebody", "member")][side]
+    room = await cast.private_chat()
+    if row.frame in ("stop", "steer"):
+        made = await cast.people["member"].call("POST", f"/api/conversations/{room.id}/runs", {}, expect=201)
+        room.run = made["run"]
+    block = f"/api/users/{cast.people[blocked].id}/block"
+    await cast.people[blocker].call("PUT", block, expect=204)
+    try:
+        found = await cast.call("member", row, room) if row.method else await cast.tell("member", row, room)
+    finally:
+        await cast.people[blocker].call("DELETE", block, expect=204)
+    assert found == row.words[side]
 
 
 async def test_routes_that_look_at_the_account_alone(cast: Cast) -> None:

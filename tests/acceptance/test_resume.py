@@ -45,11 +45,7 @@ async def test_many_conversations_are_resumed_with_a_handful_of_queries(
         answer = await socket.subscribe({room: {"seq": 0} for room in rooms})
         assert not any(one["reset"] for one in answer["conversations"].values())
         for room in rooms:
-            await socket.wait_for(
-                lambda frame, room=room: (
-                    frame["type"] == "event" and frame["conversation"] == room and frame["seq"] == 50
-                )
-            )
+            await socket.event("message.created", conversation=room, seq=50)
             assert [event["seq"] for event in socket.events(room)] == list(range(1, 51))
         assert len(queries) <= 6, queries
 

@@ -93,6 +93,8 @@ async def test_a_socket_without_life_is_closed_and_one_that_answers_pings_is_not
     ana = await studio.person("ana")
     await studio.parts.heartbeat.stop()
     monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.5)
+    monkeypatch.setattr(gateway_connection, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(gateway_connection, "PING_EVERY_S", 0.4)
     monkeypatch.setattr(gateway_connection, "NO_LIFE_S", 1.2)
     studio.parts.heartbeat.start()
     async with ana.socket() as living, ana.socket() as dead:
@@ -104,6 +106,13 @@ async def test_a_socket_without_life_is_closed_and_one_that_answers_pings_is_not
         assert await dead.closed() == 4012
         await asyncio.sleep(1.5)
         await living.settle()
+
+
+def test_the_dead_are_found_within_40_s_and_the_living_hear_something_each_heartbeat() -> None:
+    step_s = heartbeat.HEARTBEAT_S / heartbeat.STEPS
+    assert gateway_connection.NO_LIFE_S + gateway_connection.LOOK_EVERY_S + step_s <= 40.0
+    assert gateway_connection.PING_EVERY_S + gateway_connection.LOOK_EVERY_S <= heartbeat.HEARTBEAT_S
+    assert gateway_connection.NO_LIFE_S - heartbeat.HEARTBEAT_S >= 8.0, "an answer needs its time"
 
 
 async def test_a_changed_role_sends_the_socket_away_to_come_back_and_an_ended_session_for_good(

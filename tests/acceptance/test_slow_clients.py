@@ -45,7 +45,7 @@ async def test_a_slow_reader_gets_everything_from_the_log_while_others_are_serve
             await hers.send("send", conversation=room, text=f"{number} {TEXT}")
         await hers.wait_for(lambda frame: frame["type"] == "event" and frame["seq"] == MESSAGES, timeout_s=60)
         (behind,) = [c for c in studio.parts.hub.connections() if c.user_id == ben.id]
-        assert behind.is_full  # type: ignore[attr-defined]
+        assert behind.is_full
         got = [event["seq"] for event in his.events(room)]
         async with asyncio.timeout(60):
             while not got or got[-1] < MESSAGES:
@@ -74,6 +74,7 @@ async def test_a_socket_that_takes_nothing_for_a_minute_is_closed_and_one_that_d
     studio: RunningStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_connection, "MAX_SLOW_S", 1.0)
+    monkeypatch.setattr(gateway_connection, "LOOK_EVERY_S", 0.5)
     monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.5)
     await studio.parts.heartbeat.stop()
     studio.parts.heartbeat.start()

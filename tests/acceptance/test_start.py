@@ -110,6 +110,8 @@ async def test_an_account_is_added_beside_a_running_server(started_studio: Studi
         ({"CHAT_STUDIO_HOST": "no such host"}, [], "CHAT_STUDIO_HOST"),
         ({"CHAT_STUDIO_WORKERS": "0"}, [], "CHAT_STUDIO_WORKERS"),
         ({}, ["--workers", "2"], "Redis"),
+        ({"REDIS_URL": "redis://cache:many"}, [], "REDIS_URL"),
+        ({"REDIS_URL": "redis://cache:many"}, ["--workers", "2"], "REDIS_URL"),
         ({"CHAT_STUDIO_RATE_LIMITS": "perhaps"}, [], "CHAT_STUDIO_RATE_LIMITS"),
         ({"CHAT_STUDIO_REGISTRATION": "everybody"}, [], "CHAT_STUDIO_REGISTRATION"),
         ({"CHAT_STUDIO_PUBLIC_URL": "chat.example.org"}, [], "CHAT_STUDIO_PUBLIC_URL"),

@@ -179,6 +179,85 @@ async def test_a_deleted_conversation_is_gone_for_everybody(people: MakePeople) 
             assert await person.call("GET", "/api/conversations", expect=200) == await nothing(person)
 
 
+# -- one message, and what is for moderators --------------------------------------------------------------------------
+
+
+async def test_one_message_is_shown_as_on_a_page_and_to_those_who_see_that_page(people: MakePeople) -> None:
+    ana, ben, eve = await people("ana", "ben", "eve")
+    room, elsewhere = await ana.room(), await ana.room()
+    async with ana.socket("/ws", room) as hers:
+        before = (await hers.say(room, "before"))["message"]
+        await invite(ana, room, ben)
+        after = (await hers.say(room, "after", reply_to=before))["message"]
+        await hers.ask("react", conversation=room, message=after, emoji="👍", on=True)
+
+        async def one(person: Person, message: str, conversation: str = room, expect: int = 200) -> Frame:
+            found: Frame = await person.call(
+                "GET", f"/api/conversations/{conversation}/messages/{message}", expect=expect
+            )
+            return found
+
+        page = (await ana.call("GET", f"/api/conversations/{room}/messages", expect=200))["messages"]
+        assert [await one(ana, before), await one(ana, after)] == page
+        assert await one(ben, after) == page[1]
+        missing = await one(ben, before, expect=404)  # said before he came
+        for person, message, conversation in (
+            (ben, new_id(), room), (ben, "x", room), (ana, after, elsewhere), (eve, after, room),
+            (eve, after, new_id()),
+        ):  # fmt: skip
+            answer = await one(person, message, conversation, expect=404)
+            assert person is eve or answer["detail"] == missing["detail"]
+        await hers.ask("delete", conversation=room, message=after)
+        gone = await one(ben, after)
+        assert (gone["text"], gone["reactions"], gone["deleted_at"] is None) == ("", [], False)
+
+
+async def test_the_system_prompt_is_for_those_who_may_change_it(
+    people: MakePeople, shared_studio: RunningStudio
+) -> None:
+    prompt, second_prompt = "you are a parrot", "you are a raven"
+    owner, moderator, member, reader, visitor = await people("owner", "moderator", "member", "reader", "visitor")
+    room = await owner.room(
+        visibility="public", system_prompt=prompt, members=[person.id for person in (moderator, member, reader)]
+    )
+    for person, role in ((moderator, "moderator"), (reader, "reader")):
+        await owner.call("PUT", f"/api/conversations/{room}/members/{person.id}", {"role": role}, expect=200)
+
+    async def shown(person: Person) -> tuple[str | None, bool]:
+        found = await person.call("GET", f"/api/conversations/{room}", expect=200)
+        return found["system_prompt"], found["has_system_prompt"]
+
+    everybody = (owner, moderator, member, reader, visitor)
+    assert [await shown(person) for person in everybody] == [(prompt, True)] * 2 + [(None, True)] * 3
+    async with member.socket("/ws", room) as socket, visitor.socket("/ws", room) as outside:
+        changed = await moderator.call(
+            "PATCH", f"/api/conversations/{room}", {"system_prompt": second_prompt, "title": "a title"}, expect=200
+        )
+        assert changed["system_prompt"] == second_prompt
+        for listener in (socket, outside):
+            event = await listener.event("conversation.updated")
+            assert event["data"] == {"title": "a title", "has_system_prompt": True}
+        await owner.call("PATCH", f"/api/conversations/{room}", {"system_prompt": None}, expect=200)
+        last = await socket.event("conversation.updated")
+        assert last["data"] == {"has_system_prompt": False}
+    assert [await shown(person) for person in everybody] == [(None, False)] * 5
+    database = shared_studio.parts.database
+    written = await database.fetch("SELECT data FROM events WHERE conversation = $1", room)
+    assert not any(prompt in row["data"] or second_prompt in row["data"] for row in written)
+    # As a version that still wrote the prompt into the log left it there.
+    await database.execute(
+        "UPDATE events SET data = $3::json WHERE conversation = $1 AND seq = $2",
+        room, last["seq"], f'{{"title":"old","system_prompt":"{prompt}"}}',
+    )  # fmt: skip
+    page = await member.call("GET", f"/api/conversations/{room}/events?after={last['seq'] - 1}", expect=200)
+    assert page["events"][0]["data"] == {"title": "old", "has_system_prompt": True}
+    async with reader.socket() as socket:
+        await socket.subscribe({room: {"seq": 0}})
+        await socket.event("conversation.updated", seq=last["seq"])
+        assert prompt not in str(socket.seen)
+        assert second_prompt not in str(socket.seen)
+
+
 # -- deleting ---------------------------------------------------------------------------------------------------------
 
 

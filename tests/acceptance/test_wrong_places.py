@@ -19,6 +19,8 @@ BODIES: dict[str, object] = {
     "PATCH /api/conversations/{conversation}/messages/{message}": {"text": "x"},
     "PUT /api/conversations/{conversation}/read": {"seq": 1},
     "POST /api/conversations/{conversation}/runs": {},
+    "POST /api/conversations/{conversation}/webhooks": {"url": "https://example.org/"},
+    "PATCH /api/conversations/{conversation}/webhooks/{webhook}": {"description": "x"},
     "POST /api/runs/{run}/steer": {"text": "x"},
     "POST /api/runs/{run}/decide": {"call": "x", "approve": True},
     "PATCH /api/admin/users/{user}": {"role": "member"},
@@ -37,6 +39,7 @@ async def test_no_id_in_a_path_finds_nothing(people: MakePeople, route: Route) -
             if place == "emoji":
                 continue
             places = {"conversation": room, "message": new_id(), "user": new_id(), "run": new_id(), "session": new_id()}
+            places["webhook"] = new_id()
             path = route.path.format_map({"emoji": "👍", **places, place: text})
             answer = await ana.http.request(route.method, path, json=body)
             assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), f"{path[:80]}: {answer.text}"
@@ -72,7 +75,7 @@ async def test_what_is_foreign_looks_like_what_is_missing(people: MakePeople) ->
         if not route.path.startswith(("/api/conversations/", "/api/runs/")):
             continue
         body = BODIES.get(f"{route.method} {route.path}")
-        others = {"message": message, "user": ana.id, "emoji": "👍"}
+        others = {"message": message, "user": ana.id, "emoji": "👍", "webhook": new_id()}
         answers = []
         for conversation, run_id in ((foreign, run), (new_id(), new_id()), ("x", "x")):
             path = route.path.format(conversation=conversation, run=run_id, **others)

@@ -47,6 +47,29 @@ async def test_a_lively_room_and_its_dialogs_break_no_serious_rule(
 
 
 @schemes
+async def test_a_private_chat_breaks_no_serious_rule_while_it_lives_or_is_blocked(
+    kitchen: tuple[Visitor, Visitor], scheme: Scheme
+) -> None:
+    ada, bo = kitchen
+    for visitor in kitchen:
+        await visitor.page.emulate_media(color_scheme=scheme)
+    await ada.open_room("Bo")
+    await ada.say("read by now")
+    await bo.open_room("Ada")
+    await expect(ada.message("read by now").get_by_title("Read")).to_be_visible()
+    await bo.open_room("Kitchen")
+    await ada.say("delivered and no more")
+    await expect(ada.message("delivered and no more").get_by_title("Delivered")).to_be_visible()
+    assert await serious_faults(ada) == []
+    await ada.button("More").click()
+    await ada.page.get_by_role("menuitem", name="Block Bo").click()
+    assert await serious_faults(ada) == []
+    await ada.page.get_by_role("dialog").get_by_role("button", name="Block", exact=True).click()
+    await expect(ada.button("Unblock")).to_be_visible()
+    assert await serious_faults(ada) == []
+
+
+@schemes
 async def test_text_stands_out_from_its_ground(studio: RunningStudio, visit: Visit, scheme: Scheme) -> None:
     ada = await lively_room(studio, visit, scheme)
     ground = await colour(ada, "body", "backgroundColor")

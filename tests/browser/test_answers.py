@@ -51,6 +51,21 @@ async def test_an_answer_grows_at_both_until_the_other_one_stops_it(kitchen: Kit
     assert await words_of(answers[1]) == told[0]
 
 
+async def test_an_answer_is_steered_and_goes_on_as_another(kitchen: Kitchen) -> None:
+    ada, bo = kitchen
+    await ada.say("@demo please count")
+    await expect(answer_at(bo)).to_contain_text("w3")
+    await bo.button("Steer").click()
+    await bo.page.get_by_label("Steer the answer").fill("only even numbers")
+    await bo.page.keyboard.press("Enter")
+    for visitor in kitchen:
+        await expect(answer_at(visitor)).to_have_count(2)
+        await expect(answer_at(visitor).first).to_contain_text("Stopped here.")
+        await expect(answer_at(visitor).last).to_contain_text("w3")
+    await ada.button("Stop").click()
+    await expect(answer_at(ada).last).to_contain_text("Stopped here.")
+
+
 async def test_a_finished_answer_is_set_as_markdown_and_may_be_reacted_to(kitchen: Kitchen) -> None:
     ada, bo = kitchen
     await ada.say(f"@demo something {SHORT}")

@@ -1,6 +1,7 @@
 """A room of two thousand messages: reading back keeps the place, and the page stays small."""
 
 import asyncio
+import re
 
 import pytest
 from playwright.async_api import Route, expect
@@ -79,6 +80,22 @@ async def test_all_of_the_past_can_be_read_and_the_newest_is_one_click_away(read
     await reader.say("and on it goes")
     await expect(reader.message("and on it goes")).to_be_in_viewport()
     assert await reader.messages.count() <= MOST_ROWS
+
+
+async def test_a_reply_to_the_distant_past_shows_what_it_answers_and_leads_there(
+    studio: RunningStudio, reader: Visitor
+) -> None:
+    [ada] = studio.people
+    _, _, room = reader.page.url.rpartition("/")
+    page = await ada.call("GET", f"/api/conversations/{room}/messages?after=0&limit=5")
+    answered = page["messages"][2]
+    async with ada.socket("/ws", room) as socket:
+        await socket.say(room, "I remember", reply_to=answered["id"])
+    quote = reader.message("I remember").get_by_role("button", name=re.compile(r"Ada line 3 of the past and more and"))
+    await expect(quote).to_be_visible()
+    await quote.click()
+    await expect(reader.page.locator(f'[data-message="{answered["id"]}"]')).to_be_focused()
+    await expect(reader.message("line 3 of")).to_be_in_viewport()
 
 
 async def test_what_is_new_waits_below_for_who_reads_above(studio: RunningStudio, reader: Visitor) -> None:

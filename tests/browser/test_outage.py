@@ -100,17 +100,17 @@ async def test_a_room_that_could_not_be_loaded_comes_with_the_next_connection(
     kitchen: tuple[Visitor, Visitor], studio: RunningStudio
 ) -> None:
     ada, bo = kitchen
-    await bo.open_room("Ada")
-    await bo.say("the roses are out")
-    ada.announce(OFFLINE)
-    await ada.page.route("**/messages?*", lambda route: route.abort())
     await ada.open_room("Bo")
-    await expect(ada.page.get_by_text("Loading…")).to_be_visible()
+    await ada.say("the roses are out")
+    bo.announce(OFFLINE)
+    await bo.page.route("**/messages?*", lambda route: route.abort())
+    await bo.open_room("Ada")
+    await expect(bo.page.get_by_text("Loading…")).to_be_visible()
 
-    await ada.page.unroute("**/messages?*")
+    await bo.page.unroute("**/messages?*")
     for connection in studio.parts.hub.connections():
         connection.end(1012, "a restart")
-    await expect(ada.message("the roses are out")).to_be_visible()
+    await expect(bo.message("the roses are out")).to_be_visible()
 
 
 async def register(name: str, studio: StudioProcess, visit: Visit) -> Visitor:

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from tests.load import fan_out, latency, long_room, many_rooms, memory
+from tests.load import churn, fan_out, latency, long_room, many_rooms, memory, resume, storm, two_workers
 from tests.load.load_client import LoadClient, build
 from tests.load.machine import describe, load_average, raise_open_files, take_cores
 from tests.load.processes import BenchError
@@ -34,7 +34,13 @@ PARTS: dict[str, Callable[[Setting], list[Row]]] = {
     "rooms": many_rooms.measure,
     "latency": latency.measure,
     "million": long_room.measure,
+    "workers": two_workers.measure,
+    "storm": storm.measure,
+    "resume": resume.measure,
+    "churn": churn.measure,
 }
+CHURN_MINUTES = 2.0  # in a run of all parts; alone it takes its half-hour
+LONG_CHURN_MINUTES = 30.0
 QUIET_LOAD = 0.5  # above it somebody else uses the machine
 
 
@@ -80,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
             options.peers,
             work_dir,
             options.quick,
+            _churn_minutes(options),
             _tell,
             profile if options.profile else no_profile,
         )
@@ -117,8 +124,21 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--profile", action="store_true", help="show where the server's CPU goes, from one more round each"
     )
+    parser.add_argument(
+        "--churn-minutes",
+        type=float,
+        metavar="N",
+        help=f"how long sockets come and go: {LONG_CHURN_MINUTES:.0f} with `--only churn`, else {CHURN_MINUTES:.0f}",
+    )
     parser.add_argument("--peers", type=Path, default=PEERS, metavar="DIR", help="where the peers and wsload.c are")
     return parser.parse_args(arguments)
+
+
+def _churn_minutes(options: argparse.Namespace) -> float:
+    asked: float | None = options.churn_minutes
+    if asked is not None:
+        return asked
+    return LONG_CHURN_MINUTES if options.only == ["churn"] else CHURN_MINUTES
 
 
 def _parts(text: str) -> list[str]:

@@ -8,7 +8,7 @@ MARK = "~T"  # stamps a text; the original's "@T" would look like a mention, of 
 STAMP_LENGTH = len(MARK) + 19  # nanoseconds
 
 _LINES = r"""
-static char **keys, **rooms; static int own, lastof; static uint64_t acks;
+static char **keys, **rooms; static int own, lastof, beside; static uint64_t acks;
 static char **lines(const char*file){
   FILE*f=fopen(file,"r"); if(!f){perror(file);exit(1);}
   size_t n=0,cap=1024; char**l=malloc(cap*sizeof*l),b[256];
@@ -28,6 +28,7 @@ _WORDS = r"""
 """
 _OPTIONS = """
     case 12:keys=lines(optarg);break; case 13:rooms=lines(optarg);break; case 14:own=1;break; case 15:lastof=1;break;
+    case 16:beside=atoi(optarg);break;
 """
 _ANSWERS = r"""
   if(counting&&n>14&&!memcmp(p,"{\"type\":\"ack\"",13))acks++;
@@ -50,8 +51,16 @@ CHANGES: tuple[tuple[str, str], ...] = (
     # Who is who: %K is the token of this connection, %R its room, each a line of a file.
     ("static uint64_t now(void)", f"{_LINES}static uint64_t now(void)"),
     ("else if(s[0]=='%'&&s[1]=='S')", f"{_WORDS}    else if(s[0]=='%'&&s[1]=='S')"),
-    ('{"hold",1,0,11},', '{"hold",1,0,11},{"keys",1,0,12},{"rooms",1,0,13},{"own",0,0,14},{"last",0,0,15},'),
+    (
+        '{"hold",1,0,11},',
+        '{"hold",1,0,11},{"keys",1,0,12},{"rooms",1,0,13},{"own",0,0,14},{"last",0,0,15},{"beside",1,0,16},',
+    ),
     ("case 11:hold=atoi(optarg);break;", f"case 11:hold=atoi(optarg);break;{_OPTIONS}"),
+    # Every second connection goes to a second worker; the first, which publishes, to the first.
+    (
+        "inet_pton(AF_INET,host,&a.sin_addr); int one=1;",
+        "a.sin_port=htons(beside&&i%2?beside:port); inet_pton(AF_INET,host,&a.sin_addr); int one=1;",
+    ),
     # Every publisher in a room of its own: each event is the answer to one's own message.
     ("if(c->stamped% (P>0?P:1)==0||P==1)", "if(own||c->stamped% (P>0?P:1)==0||P==1)"),
     # The latency to the last member of a message, not to each.

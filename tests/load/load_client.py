@@ -47,6 +47,7 @@ class Load:
     is_own_room: bool = False
     latency_of_last: bool = False
     pong: str | None = None
+    beside_port: int | None = None  # of a second worker, for every second socket
     may_lose: int = 0  # sockets; a storm of them may find the database too busy for one or another
 
     def arguments(self) -> list[str]:
@@ -57,6 +58,7 @@ class Load:
         optional = {
             "--ready": self.ready_mark, "--pub": self.publish, "-W": self.in_flight, "-r": self.rate_per_s,
             "--hold": self.hold_s, "--keys": self.tokens, "--rooms": self.rooms, "--pong": self.pong,
+            "--beside": self.beside_port,
         }  # fmt: skip
         for name, value in optional.items():
             if value:
@@ -75,6 +77,7 @@ class Outcome:
     server_cpu_s: float
     postgres_cpu_s: float
     client_cpu_s: float
+    redis_cpu_s: float
     p50_ms: float
     p99_ms: float
     connect_s: float
@@ -82,7 +85,7 @@ class Outcome:
 
     @property
     def per_cpu_s(self) -> float:
-        """Deliveries per second of the server's CPU."""
+        """Deliveries per second of the server's CPU, of all its workers together."""
         return self.deliveries / self.server_cpu_s if self.server_cpu_s else 0.0
 
 
@@ -96,8 +99,19 @@ class LoadClient:
     postmaster: int
     on_counting: Callable[[], None] | None = field(default=None)
 
-    def run(self, load: Load, server: int, *, while_open: Callable[[], None] | None = None) -> Outcome:
-        """`while_open` is called when all sockets are open, and may take as long as they are held."""
+    def run(
+        self,
+        load: Load,
+        server: int,
+        *,
+        second: int | None = None,
+        redis: int | None = None,
+        while_open: Callable[[], None] | None = None,
+    ) -> Outcome:
+        """`second` is the other worker's process. `while_open` is called when all sockets are open, and may take as
+        long as they are held.
+        """
+        clocks = _Clocks([pid for pid in (server, second) if pid is not None], self.postmaster, redis)
         limit_s = (
             CONNECT_TIMEOUT_S + load.sockets / CONNECTS_PER_S + load.settle_s + load.warm_s + load.seconds + load.hold_s
         )
@@ -105,7 +119,7 @@ class LoadClient:
             watchdog = threading.Timer(limit_s, process.kill)
             watchdog.start()
             try:
-                answer, cpu_s, postgres_cpu_s = self._follow(process, server, while_open)
+                answer, spent = self._follow(process, clocks, while_open)
             finally:
                 watchdog.cancel()
         lost = load.sockets - min(answer["alive"], answer["ready"])
@@ -117,8 +131,9 @@ class LoadClient:
             deliveries=answer["deliveries"],
             acks=answer["acks"],
             per_s=answer["per_s"],
-            server_cpu_s=cpu_s,
-            postgres_cpu_s=postgres_cpu_s,
+            server_cpu_s=spent.server,
+            postgres_cpu_s=spent.postgres,
+            redis_cpu_s=spent.redis,
             client_cpu_s=answer["client_cpu_s"],
             p50_ms=answer["p50_ms"],
             p99_ms=answer["p99_ms"],
@@ -127,27 +142,47 @@ class LoadClient:
         )
 
     def _follow(
-        self, process: Process, server: int, while_open: Callable[[], None] | None
-    ) -> tuple[dict[str, Any], float, float]:
+        self, process: Process, clocks: "_Clocks", while_open: Callable[[], None] | None
+    ) -> "tuple[dict[str, Any], _Spent]":
         assert process.stdout is not None
-        began = [0.0, 0.0]
+        began = _Spent(0.0, 0.0, 0.0)
         for line in process.stdout:
             said = json.loads(line)
             match said.get("phase"):
                 case "open" if while_open is not None:
                     while_open()
                 case "counting":
-                    began = self._clocks(server)
+                    began = clocks.read()
                     if self.on_counting is not None:
                         self.on_counting()
                 case None:
-                    ended = self._clocks(server)
-                    return said, ended[0] - began[0], ended[1] - began[1]
+                    return said, clocks.read() - began
         raise BenchError(f"the load client ended early: {tail(self.log)}")
 
-    def _clocks(self, server: int) -> list[float]:
+
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """Seconds of CPU."""
+
+    server: float
+    postgres: float
+    redis: float
+
+    def __sub__(self, earlier: "_Spent") -> "_Spent":
+        return _Spent(self.server - earlier.server, self.postgres - earlier.postgres, self.redis - earlier.redis)
+
+
+@dataclass(frozen=True, slots=True)
+class _Clocks:
+    servers: Sequence[int]
+    postmaster: int
+    redis: int | None
+
+    def read(self) -> _Spent:
         # The server first: walking the processes of Postgres takes a millisecond.
-        return [cpu_seconds([server]), cpu_seconds([self.postmaster, *children_of(self.postmaster)])]
+        server = cpu_seconds(self.servers)
+        redis = 0.0 if self.redis is None else cpu_seconds([self.redis])
+        return _Spent(server, cpu_seconds([self.postmaster, *children_of(self.postmaster)]), redis)
 
 
 def build(source: Path, into: Path) -> Path:

@@ -29,6 +29,7 @@ class Setting:
     bench: Path  # the peers' folder
     work_dir: Path
     is_quick: bool
+    churn_minutes: float
     tell: Callable[[str], None]
     profile: Callable[[str, Server, Callable[[], Outcome]], None]
 

@@ -1,7 +1,7 @@
 """The studio under load: its Postgres beside the load, the server as anybody starts it on a core of its own.
 
 Promises: the server finds the Postgres that already runs, so that the one is pinned here and the other there; limits
-are off and nothing else is set; both are ended when their blocks are left.
+are off and nothing else is set unless a part asks for it; both are ended when their blocks are left.
 """
 
 import asyncio
@@ -39,9 +39,11 @@ class Studio:
     log: Path
 
     @contextmanager
-    def serving(self, core: int) -> Iterator[Server]:
+    def serving(self, core: int, *, redis_url: str | None = None, are_limits_on: bool = False) -> Iterator[Server]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(READ_FROM_OUTSIDE)}
-        environment["CHAT_STUDIO_RATE_LIMITS"] = "off"
+        environment["CHAT_STUDIO_RATE_LIMITS"] = "on" if are_limits_on else "off"
+        if redis_url is not None:
+            environment["REDIS_URL"] = redis_url
         program = str(Path(sys.executable).with_name("chat-studio"))
         command = [program, "serve", "--port", "0", "--data-dir", str(self.data_dir)]
         # A working directory without a chat-studio.yaml.

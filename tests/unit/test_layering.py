@@ -1,7 +1,8 @@
 """Who may import whom, read from the source text.
 
 The order is `app → gateway → hub → hooks → {storage | bus | ai} → outbound → telemetry → protocol`: a package imports
-only what stands to its right, and itself. Imports inside functions, under TYPE_CHECKING and by name count too. Every
+only what stands to its right, and itself. `client` stands apart: it imports `protocol` alone, and no other package
+imports it. Imports inside functions, under TYPE_CHECKING and by name count too. Every
 rule is a function of a source tree, so that a test can plant a wrong import and see it found.
 """
 
@@ -26,8 +27,9 @@ LAYERS = (
     ("protocol",),
 )
 RANKS = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}
-APP_MODULES = {"app", "cli", "drain", "serving", "settings", "workers", "__main__"}
+APP_MODULES = {"app", "cli", "commands", "drain", "serving", "settings", "workers", "__main__"}
 FOR_PLUGINS = {"hooks", "protocol"}
+FOR_CLIENT = {"client", "protocol"}  # it runs in other people's programs: nothing of a server belongs there
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "misc"}
 
 
@@ -67,6 +69,11 @@ def test_a_wrong_import_planted_into_the_real_sources_is_found(tmp_path: Path) -
         ("server/planted.py", ""),
         ("server/planted/__init__.py", ""),
         ("server/hub/planted.py", "import tests.unit"),
+        ("server/client/planted.py", "from server.telemetry import metrics"),
+        ("server/client/planted.py", "from server.hub import permissions"),
+        ("server/protocol/planted.py", "from server.client import Studio"),
+        ("server/cli.py", "from server.client.studio import Studio"),
+        ("plugins/planted/__init__.py", "from server.client import Studio"),
         ("plugins/planted/__init__.py", "from server.storage import database"),
         ("plugins/planted/deep/planted.py", "import server"),
     ],
@@ -82,6 +89,7 @@ def test_a_planted_import_is_found(tmp_path: Path, module: str, source: str) -> 
         ("server/gateway/routes/planted.py", "from .. import connection\nfrom ...hub import rooms"),
         ("server/hub/planted.py", "import json\nfrom server.ai import adapter\nfrom server.telemetry import metrics"),
         ("server/cli.py", "from server.settings import Settings\nfrom server import app"),
+        ("server/client/planted.py", "from server.client import studio\nfrom server.protocol import frames"),
         (
             "plugins/planted/__init__.py",
             "from server.hooks import specs\nfrom server.protocol import events\nfrom . import b",
@@ -129,6 +137,8 @@ def may_import(importer: tuple[str, ...], imported: tuple[str, ...]) -> bool:
         return False
     if imported[1:2] == () or imported[1].startswith("__version"):
         return True
+    if "client" in (importer[1], imported[1]):
+        return importer[1] == "client" and imported[1] in FOR_CLIENT
     mine, other = layer_of(importer), layer_of(imported)
     if mine is None or other is None:
         return False
@@ -136,7 +146,7 @@ def may_import(importer: tuple[str, ...], imported: tuple[str, ...]) -> bool:
 
 
 def layer_of(module: tuple[str, ...]) -> str | None:
-    if module[1] in RANKS and module[1] != "app":
+    if (module[1] in RANKS and module[1] != "app") or module[1] == "client":
         return module[1]
     return "app" if module[1] in APP_MODULES else None
 

@@ -20,7 +20,7 @@ LIBRARY_OWNERS = {
     "asyncpg": "server/storage/",
     "sqlalchemy": "server/storage/",
     "alembic": "server/storage/",
-    "redis": "server/bus/redis_bus.py",
+    "redis": "server/bus/redis_",
     "openai": "server/ai/openai_",
     "anthropic": "server/ai/anthropic_",
 }

@@ -19,6 +19,7 @@ CONVERSATION = "01930a1b-5c00-7000-8000-00000000c001"
 MESSAGE = "01930a1b-5c00-7000-8000-00000000e001"
 ANSWER = "01930a1b-5c00-7000-8000-00000000e002"
 RUN = "01930a1b-5c00-7000-8000-00000000f001"
+WEBHOOK = "01930a1b-5c00-7000-8000-00000000d001"
 EPOCH = "5b1f0c7a"
 TEXT = "Good morning, everybody"
 AT = "2026-03-01T09:30:00.000Z"
@@ -74,6 +75,46 @@ BY_NAME: dict[str, object] = {
     "visibility": "public",
 }
 
+_WEBHOOK: dict[str, object] = {
+    "id": WEBHOOK,
+    "url": "https://hooks.example.org/chat",
+    "kinds": ["message.created"],
+    "description": "the build robot",
+    "enabled": True,
+    "disabled_reason": None,
+    "failing_since": None,
+    "waiting": 0,
+    "dead_letters": 0,
+    "created_by": PERSON,
+    "secret": "whsec_b25seS1hbi1leGFtcGxlLWFuZC1uby1zZWNyZXQtISE=",
+}
+_OF_WEBHOOKS: dict[str, object] = {
+    **{f"{shape}.{name}": value for name, value in _WEBHOOK.items() for shape in ("Webhook", "WebhookWithSecret")},
+    **{f"NewWebhook.{name}": _WEBHOOK[name] for name in ("url", "kinds", "description")},
+    "WebhookChange.enabled": True,
+    "WebhookChange.skip_missed": True,
+    "WebhookTest.delivered": False,
+    "WebhookTest.status": 404,
+    "WebhookTest.detail": "the receiver answered 404",
+    "WebhookTest.took_ms": 35,
+    "WebhookDelivery.kind": "message.created",
+    "WebhookDelivery.outcome": "retried",
+    "WebhookDelivery.status": 503,
+    "WebhookDelivery.detail": "the receiver answered 503",
+    "WebhookDelivery.took_ms": 35,
+    "DeadLettersOf.reader": "webhooks",
+    "DeadLetterView.reader": "webhooks",
+    "DeadLetterView.target": WEBHOOK,
+    "DeadLetterView.kind": "message.created",
+    "DeadLetterView.reason": "the receiver answered 503",
+    "DeadLetterView.attempts": 12,
+    "DeadLetterView.last_status": 503,
+    "DeadLetterView.first_attempt_at": AT,
+    "DeadLetterView.last_attempt_at": AT,
+    "DeadLetterView.dead_at": AT,
+    "DeadLetterView.retrying": False,
+}
+
 BY_PLACE: dict[str, object] = {
     "Account.id": PERSON,
     "Account.origin": "registered",
@@ -83,10 +124,13 @@ BY_PLACE: dict[str, object] = {
     "Conversation.created_by": PERSON,
     "Conversation.id": CONVERSATION,
     "Conversation.model": None,
+    "Conversation.has_system_prompt": False,
+    "Conversation.retention_days": None,
     "Conversation.system_prompt": None,
     "ConversationDraft.model": UNSET,
     "ConversationRemoved.code": "kicked",
     "ConversationSummary.id": CONVERSATION,
+    "ConversationChange.retention_days": 90,
     "ConversationUpdated.model": UNSET,
     "ConversationUpdated.visibility": UNSET,
     "DeltaFrame.kind": "text",
@@ -125,6 +169,7 @@ BY_PLACE: dict[str, object] = {
     "TokenRequest.grant_type": "password",
     "TokenRequest.refresh_token": UNSET,
     "UserSummary.id": PERSON,
+    **_OF_WEBHOOKS,
 }
 
 

@@ -24,7 +24,13 @@ from server import __version__
 from server.gateway.documents.examples import example_of, problem_example
 from server.gateway.identity import SESSION_COOKIE
 from server.gateway.routing import Route
-from server.hub.permissions import IN_PRIVATE_CHATS, ROLES_ALLOWED, STUDIO_WIDE, Permission
+from server.hub.permissions import (
+    IN_PRIVATE_CHATS,
+    REFUSED_BEHIND_A_BLOCK,
+    ROLES_ALLOWED,
+    STUDIO_WIDE,
+    Permission,
+)
 from server.protocol.codec import json_schemas
 from server.protocol.errors import ChatError
 from server.protocol.events import event_types
@@ -65,6 +71,8 @@ PATH_PARAMETERS = {
     "user": "id of the person",
     "run": "id of the answer of a model",
     "session": "id of the sign-in",
+    "webhook": "id of the webhook",
+    "letter": "id of the dead letter",
     "emoji": "the emoji itself, percent-encoded",
 }
 
@@ -141,6 +149,7 @@ def permissions_table() -> dict[str, Json]:
         table[permission.value] = {"scope": "conversation", "roles": sorted(ROLES_ALLOWED[permission])}
         if permission in IN_PRIVATE_CHATS:
             table[permission.value]["roles_in_private_chats"] = sorted(IN_PRIVATE_CHATS[permission])
+        table[permission.value]["refused_behind_a_block"] = permission in REFUSED_BEHIND_A_BLOCK
     return table
 
 

@@ -232,6 +232,8 @@ def _permissions(permissions: Json) -> str:
             roles = "by the account alone"
         if in_private is not None:
             roles += f" (in private chats: {'both sides' if in_private else 'nobody'})"
+        if permission.get("refused_behind_a_block"):
+            roles += " (not between people of whom one has blocked the other)"
         rows.append((f'<code id="permission-{escape(name)}">{escape(name)}</code>', permission["scope"], escape(roles)))
     return _table(("permission", "looks at", "who"), rows)
 

@@ -1,6 +1,6 @@
 """Administration of accounts: roles, disabling, reset links and invitations."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -30,6 +30,10 @@ class AccountsQuery(Query, frozen=True, kw_only=True):
     page_size: Annotated[int, Meta(ge=1, le=100)] = 50
 
 
+class ErasureQuery(Query, frozen=True, kw_only=True):
+    messages: Literal["keep", "erase"] = "keep"
+
+
 @routes.get("/api/admin/users", permission=Permission.ADMIN)
 async def accounts(call: Call, query: AccountsQuery) -> AccountsAnswer:
     offset = (query.page - 1) * query.page_size
@@ -53,6 +57,12 @@ async def create_user(call: Call, body: AccountByAdmin) -> AccountAnswer:
 async def update_user(call: Call, body: AccountUpdate) -> AccountAnswer:
     user = await call.studio.accounts.update_user(call.path("user"), body.role, body.disabled)
     return AccountAnswer(user=_account(user))
+
+
+@routes.delete("/api/admin/users/{user}", permission=Permission.ADMIN)
+async def erase_user(call: Call, query: ErasureQuery) -> None:
+    """Erase an account, for ever: with what it said, or keeping that as of a former member."""
+    await call.studio.accounts.erase(call.path("user"), with_messages=query.messages == "erase")
 
 
 @routes.post("/api/admin/users/{user}/reset-link", permission=Permission.ADMIN, status=201)

@@ -8,6 +8,7 @@ from server.hub.permissions import Permission
 from server.hub.usernames import key_of
 from server.protocol.accounts import (
     Credentials,
+    ErasureWish,
     LinkUse,
     Me,
     MeAnswer,
@@ -74,6 +75,15 @@ async def me(call: Call) -> Answer[MeAnswer]:
 async def change_password(call: Call, body: PasswordChange) -> None:
     call.limits.check_login(call.identity.user_id, call.client.address)
     await call.studio.accounts.change_password(call.identity, body.current_password, body.new_password)
+
+
+@routes.delete("/api/auth/me", permission=Permission.SIGNED_IN)
+async def erase_me(call: Call, body: ErasureWish) -> Answer[None]:
+    """Erase my account, for ever. It is closed at once; what it left in conversations follows."""
+    call.limits.check_login(call.identity.user_id, call.client.address)
+    erases = body.messages == "erase"
+    await call.studio.accounts.erase_me(call.identity, body.current_password, with_messages=erases)
+    return Answer(None, status=204, session="")
 
 
 @routes.get("/api/auth/sessions", permission=Permission.SIGNED_IN)

@@ -7,14 +7,15 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from server.gateway.routing import Answer, Call, Query, Routes
 from server.hub.permissions import Permission
 from server.protocol.errors import BadFrame
-from server.protocol.events import ConversationUpdated
+from server.protocol.events import SettingsDraft
 from server.protocol.views import Conversation, ConversationKind, Member, MemberRole, View, Visibility
-from server.storage.conversations import NewConversation
+from server.storage.new_conversations import NewConversation
 
 routes = Routes()
 
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 SystemPrompt = Annotated[str, Meta(max_length=16_000)]
+RetentionDays = Annotated[int, Meta(ge=1, le=3650)]
 MAX_MEMBERS = 500  # invited at creation; more can join or be invited later
 MAX_BATCH = 100
 
@@ -46,6 +47,7 @@ class ConversationChange(Body, frozen=True, kw_only=True):
     visibility: Visibility | UnsetType = UNSET
     model: str | None | UnsetType = UNSET
     system_prompt: SystemPrompt | None | UnsetType = UNSET
+    retention_days: RetentionDays | None | UnsetType = UNSET
 
 
 class MemberChange(Body, frozen=True, kw_only=True):
@@ -135,13 +137,15 @@ async def get(call: Call) -> Conversation:
     return await call.studio.rooms.get(call.identity, call.path("conversation"))
 
 
-@routes.patch("/api/conversations/{conversation}", permission=Permission.CHANGE_SETTINGS)
+@routes.patch("/api/conversations/{conversation}", permission=Permission.READ)
 async def change(call: Call, body: ConversationChange) -> Conversation:
-    """Change what is named; a null clears."""
-    update = ConversationUpdated(
-        title=body.title, visibility=body.visibility, model=body.model, system_prompt=body.system_prompt
-    )
-    if update == ConversationUpdated():
+    """Change what is named; a null clears. It takes a moderator; for `retention_days`, after which messages go, an owner
+    or an admin of the studio."""
+    update = SettingsDraft(
+        title=body.title, visibility=body.visibility, model=body.model, system_prompt=body.system_prompt,
+        retention_days=body.retention_days,
+    )  # fmt: skip
+    if update == SettingsDraft():
         raise BadFrame("nothing to change")
     return await call.studio.rooms.update(call.identity, call.path("conversation"), update)
 
@@ -167,7 +171,7 @@ async def leave(call: Call) -> None:
 @routes.get("/api/conversations/{conversation}/members", permission=Permission.READ)
 async def members(call: Call) -> MemberList:
     """Who is in it."""
-    return MemberList(members=await call.studio.rooms.members(call.path("conversation")))
+    return MemberList(members=await call.studio.rooms.members(call.identity, call.path("conversation")))
 
 
 @routes.put("/api/conversations/{conversation}/members/{user}", permission=Permission.INVITE)

@@ -14,7 +14,7 @@ from server.protocol.clock import rfc3339
 from server.protocol.errors import BadFrame
 from server.protocol.frames import Delete, Durable, Edit, FrameId, Pin, React, Send, Seq
 from server.protocol.ids import CLIENT_ID_PATTERN, new_id
-from server.protocol.views import Done, EventPage, MessagePage, Sent
+from server.protocol.views import Done, EventPage, Message, MessagePage, Sent
 from server.storage.message_log import Stored
 
 routes = Routes()
@@ -59,6 +59,14 @@ async def page(call: Call, query: PageQuery) -> MessagePage:
     return await call.studio.messenger.page(
         conversation, standing, before=query.before, after=query.after, limit=query.limit
     )
+
+
+@routes.get("/api/conversations/{conversation}/messages/{message}", permission=Permission.READ)
+async def one(call: Call) -> Message:
+    """One message, as it stands now: what a quote or a search result outside the loaded pages is about."""
+    conversation = call.path("conversation")
+    standing = await call.studio.check(call.identity, Permission.READ, conversation)
+    return await call.studio.messenger.one(conversation, standing, call.path("message"))
 
 
 @routes.post("/api/conversations/{conversation}/messages", permission=Permission.SEND, status=201)

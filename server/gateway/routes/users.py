@@ -1,4 +1,4 @@
-"""The directory: people whom the caller may see."""
+"""The directory: people whom the caller may see, and those of whom the caller wants to hear nothing in private."""
 
 from typing import Annotated
 
@@ -21,3 +21,21 @@ class DirectoryQuery(Query, frozen=True, kw_only=True):
 async def directory(call: Call, query: DirectoryQuery) -> UsersAnswer:
     users = await call.studio.accounts.directory(call.identity, query.query, query.limit)
     return UsersAnswer(users=[UserSummary(id=user.id, username=user.username, role=user.role) for user in users])
+
+
+@routes.get("/api/users/blocked", permission=Permission.SIGNED_IN)
+async def blocked(call: Call) -> UsersAnswer:
+    """Whom I have blocked, by name."""
+    return UsersAnswer(users=list(await call.studio.private_chats.blocked(call.identity)))
+
+
+@routes.put("/api/users/{user}/block", permission=Permission.SIGNED_IN)
+async def block(call: Call) -> None:
+    """In our private chat nothing new passes between us, in either direction, and they invite me nowhere."""
+    await call.studio.private_chats.block(call.identity, call.path("user"))
+
+
+@routes.delete("/api/users/{user}/block", permission=Permission.SIGNED_IN)
+async def unblock(call: Call) -> None:
+    """As before. Unless they block me, too."""
+    await call.studio.private_chats.unblock(call.identity, call.path("user"))

@@ -6,6 +6,8 @@
     data/postgres.lock       held while somebody starts or stops it
     data/postgres.users      held, shared, by every process that uses it
     data/postgres.new-…/     a cluster being made
+    data/postgres.upgraded/  one that an upgrade has filled and is about to put in the place of the old one
+    data/postgres-15.old/    what that was, afterwards
 
 Promises: `data/postgres` is whole from the moment it exists: it is made beside, written to disk, then renamed. Nothing
 else changes, neither beside these names nor above the data directory.
@@ -65,6 +67,7 @@ class Cluster:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir.resolve()
         self.path = self.data_dir / "postgres"
+        self.upgraded = self.data_dir / "postgres.upgraded"
         self.password_file = self.data_dir / "postgres.password"
         self.log_file = self.data_dir / "postgres.log"
         self.lock_file = self.data_dir / "postgres.lock"
@@ -83,6 +86,10 @@ class Cluster:
         except FileNotFoundError:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise DataDirectoryUnusable(f"{self.path} holds files but no database; move them away") from None
+            if self.upgraded.exists():
+                raise OtherMajorVersion(
+                    f"an upgrade of {self.path} was cut off at its last step; run `chat-studio upgrade-data` again"
+                ) from None
             return False
         if found != MAJOR_VERSION:
             raise OtherMajorVersion(
@@ -103,6 +110,12 @@ class Cluster:
                     os.chown(Path(folder, name), account.uid, account.gid, follow_symlinks=False)
             self.path.chmod(0o700)
 
+    def major_version(self) -> str | None:
+        """Of the Postgres that made it; None: there is none."""
+        with suppress(FileNotFoundError):
+            return (self.path / "PG_VERSION").read_text().strip()
+        return None
+
     def password(self) -> str:
         """The password of both roles, made on first use and kept for ever."""
         with suppress(FileNotFoundError):
@@ -121,7 +134,7 @@ class Cluster:
 
     def draft(self, account: Account | None) -> Path:
         """A private folder to make a cluster in; the halves that killed processes left are removed."""
-        for left in self.data_dir.glob("postgres.new-*"):
+        for left in self.drafts():
             shutil.rmtree(left, ignore_errors=True)  # an initdb that outlived its parent may still write into it
         draft = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.data_dir))
         _write_durably(draft / "password", self.password())
@@ -129,6 +142,9 @@ class Cluster:
             os.chown(draft / "password", account.uid, account.gid)
             os.chown(draft, account.uid, account.gid)
         return draft
+
+    def drafts(self) -> list[Path]:
+        return list(self.data_dir.glob("postgres.new-*"))
 
     def initdb(self, draft: Path) -> list[str]:
         """Without --no-sync: it costs 0.1 s, and the rename then publishes a cluster that a power cut leaves whole."""
@@ -141,7 +157,7 @@ class Cluster:
 
     def publish(self, draft: Path) -> None:
         (draft / "cluster").rename(self.path)
-        _sync_directory(self.data_dir)
+        sync_directory(self.data_dir)
         shutil.rmtree(draft, ignore_errors=True)
 
     # Running it
@@ -234,7 +250,7 @@ def _write_durably(path: Path, text: str) -> None:
         os.fsync(descriptor)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

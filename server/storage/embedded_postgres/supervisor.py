@@ -108,16 +108,7 @@ class EmbeddedPostgres:
         self._log(f"making a new database in {self._cluster.path}")
         draft = self._cluster.draft(account)
         try:
-            log = self._cluster.open_log(draft / "log")
-            initdb = _run(self._cluster.initdb(draft), account, [draft], log)
-            try:
-                await _until(lambda: initdb.poll() is not None)
-            finally:
-                if initdb.poll() is None:
-                    os.killpg(initdb.pid, signal.SIGKILL)  # initdb and the Postgres it runs; the group is its own
-                    initdb.wait()
-            if initdb.returncode != 0:
-                raise last_words.reason("initdb", initdb.returncode, draft / "log", 0, self._cluster.data_dir)
+            await make_cluster(self._cluster, draft, account)
             self._cluster.publish(draft)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -226,6 +217,20 @@ class Waiting:
         if self.seconds - self._reported_s >= REPORT_S:
             self._reported_s = self.seconds
             self._log(f"{line} ({self.seconds:.0f} s)")
+
+
+async def make_cluster(cluster: Cluster, draft: Path, account: Account | None) -> None:
+    """A new cluster in `draft`, a folder of `cluster.draft`."""
+    log = cluster.open_log(draft / "log")
+    initdb = _run(cluster.initdb(draft), account, [draft], log)
+    try:
+        await _until(lambda: initdb.poll() is not None)
+    finally:
+        if initdb.poll() is None:
+            os.killpg(initdb.pid, signal.SIGKILL)  # initdb and the Postgres it runs; the group is its own
+            initdb.wait()
+    if initdb.returncode != 0:
+        raise last_words.reason("initdb", initdb.returncode, draft / "log", 0, cluster.data_dir)
 
 
 def _run(command: list[str], account: Account | None, places: list[Path], output: int) -> Child:

@@ -13,10 +13,11 @@ from server.protocol.events import EventData, MessageCreated, RunEnded, RunStart
 from server.protocol.frames import Actor
 from server.protocol.ids import new_id
 from server.protocol.search import SearchAnswer
-from server.storage.conversations import Conversations, NewConversation
+from server.storage.conversations import Conversations
 from server.storage.database import Database
 from server.storage.message_log import Draft, MessageLog, Stored
 from server.storage.messages import Messages
+from server.storage.new_conversations import NewConversation
 from server.storage.search import SearchIndex
 from server.storage.users import NewUser, Users
 
@@ -42,8 +43,8 @@ class Library:
     ) -> str:  # fmt: skip
         people = [(owner.user_id, "owner"), *((member.user_id, "member") for member in members)]
         new = NewConversation(kind, title, visibility, history, None, None, owner.user_id, people)
-        [(conversation, _)] = await self.conversations.create([new], clock.now())
-        return conversation
+        [made] = await self.conversations.create([new], clock.now())
+        return made.conversation
 
     async def say(self, who: Identity, conversation: str, *texts: str, at: datetime | None = None) -> list[str]:
         """The ids of the messages."""

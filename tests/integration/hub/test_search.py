@@ -238,6 +238,7 @@ async def test_a_title_is_found_and_a_private_chat_by_the_others_name(library: L
     ada, bob = await library.person("Ada"), await library.person("Bob")
     room = await library.room(ada, title="Küche und 厨房")
     chat = await library.room(ada, bob, title=None, kind="private")
+    await library.say(ada, chat, "hello")
 
     async def found(who: Identity, query: str, **filters: Any) -> list[str]:
         answer = await library.find(who, query, **filters)

@@ -13,10 +13,12 @@ from server.protocol.errors import ChatError, Conflict, Forbidden, NotFound, Ove
 from server.protocol.events import MessageCreated, MessageDeleted, MessageEdited, ReactionAdded, RunEnded
 from server.protocol.frames import Actor
 from server.protocol.ids import new_id
-from server.storage.conversations import Conversations, NewConversation
+from server.storage.blocks import Blocks
+from server.storage.conversations import Conversations
 from server.storage.database import Connection, Database
 from server.storage.log_reader import LogReader
 from server.storage.message_log import BUSY, Draft, MessageLog, Outcome, Stored
+from server.storage.new_conversations import NewConversation
 from server.storage.standings import Standing
 from server.storage.users import NewUser, Users
 
@@ -50,6 +52,13 @@ async def room(database: Database, owner: Actor, *others: tuple[Actor, str], vis
     plan = NewConversation("room", "a room", visibility, "joined", None, None, owner.id, members)
     made = await Conversations(database).create([plan], clock.now())
     return made[0][0]
+
+
+async def private_chat(database: Database, one: Actor, other: Actor) -> str:
+    sides = [(one.id, "member"), (other.id, "member")]
+    plan = NewConversation("private", None, "private", "all", None, None, one.id, sides)
+    made = await Conversations(database).create([plan], clock.now())
+    return made[0].conversation
 
 
 def message(conversation: str, actor: Actor, text: str, client_id: str | None = None) -> Draft:
@@ -243,3 +252,75 @@ async def test_what_breaks_in_mid_transaction_leaves_no_hole(database: Database,
             await log._append(connection, [message(conversation, ana, "undone")], wait=True)
             await fail(connection)
     assert seqs(await log.append([message(conversation, ana, "next")])) == [2]
+
+
+async def test_behind_a_block_neither_side_sends_and_neighbours_do(database: Database, log: MessageLog) -> None:
+    ana, ben, eve = [await person(database, name) for name in ("ana", "ben", "eve")]
+    chat, other, shared = (
+        await private_chat(database, ana, ben), await private_chat(database, ana, eve),
+        await room(database, ana, (ben, "member")),
+    )  # fmt: skip
+    before = message(chat, ben, "hello", "b1")
+    assert seqs(await log.append([before])) == [1]
+    blocks = Blocks(database)
+    assert await blocks.put(ana.id, ben.id, clock.now()) == chat
+    outcomes = await log.append([
+        message(chat, ben, "again", "b2"), message(chat, ana, "no", "a1"), message(other, ana, "hi", "a2"),
+        message(shared, ben, "here I may", "b3"), message(shared, ana, "of course", "a3"), before,
+    ])  # fmt: skip
+    assert seqs(outcomes) == [Forbidden, Forbidden, 1, 1, 2, 1]
+    assert "unblock" in str(outcomes[1])
+    assert "block" not in str(outcomes[0])
+    assert isinstance(outcomes[5], Stored)
+    assert outcomes[5].repeat
+    await blocks.put(ben.id, ana.id, clock.now())
+    assert await blocks.drop(ana.id, ben.id) == chat
+    outcomes = await log.append([message(chat, ana, "no", "a1"), message(chat, ben, "again", "b2")])
+    assert seqs(outcomes) == [Forbidden, Forbidden]
+    assert "unblock" in str(outcomes[1])
+    await blocks.drop(ben.id, ana.id)
+    assert seqs(await log.append([message(chat, ana, "no", "a1"), message(chat, ben, "again", "b2")])) == [2, 3]
+
+
+async def test_a_block_that_was_committed_while_a_message_waited_refuses_it(
+    database: Database, log: MessageLog
+) -> None:
+    """Somebody holds the chat's row; behind it waits the block, and behind the block the message."""
+    ana, ben = await person(database, "ana"), await person(database, "ben")
+    chat = await private_chat(database, ana, ben)
+    async with database.transaction() as holder:
+        await holder.execute("SELECT FROM heads WHERE conversation = $1 FOR NO KEY UPDATE", chat)
+        blocking = asyncio.create_task(Blocks(database).put(ana.id, ben.id, clock.now()))
+        await until_waiting(database, 1)
+        sending = asyncio.create_task(log.append([message(chat, ben, "too late", "b1")], wait=True))
+        await until_waiting(database, 2)
+    await blocking
+    assert seqs(await sending) == [Forbidden]
+    assert await LogReader(database).since(chat, 0, 10) == []
+
+
+async def test_a_message_whose_row_was_locked_first_comes_before_the_block(database: Database, log: MessageLog) -> None:
+    ana, ben = await person(database, "ana"), await person(database, "ben")
+    chat = await private_chat(database, ana, ben)
+    async with database.transaction() as holder:
+        await holder.execute("SELECT FROM heads WHERE conversation = $1 FOR NO KEY UPDATE", chat)
+        sending = asyncio.create_task(log.append([message(chat, ben, "just in time", "b1")], wait=True))
+        await until_waiting(database, 1)
+        blocking = asyncio.create_task(Blocks(database).put(ana.id, ben.id, clock.now()))
+        await until_waiting(database, 2)
+        assert not blocking.done()
+    assert seqs(await sending) == [1]
+    await blocking
+    assert seqs(await log.append([message(chat, ben, "too late", "b2")])) == [Forbidden]
+
+
+async def until_waiting(database: Database, count: int) -> None:
+    """Until so many wait for a lock that somebody holds."""
+    async with asyncio.timeout(10):
+        while (
+            await database.fetch_value(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            < count
+        ):
+            await asyncio.sleep(0.01)

@@ -10,7 +10,15 @@ from server.hub.permissions import STUDIO_WIDE, Permission, refusal
 from server.protocol.errors import Forbidden, NotFound
 from server.protocol.frames import client_frame_types
 from server.storage.standings import Standing
-from tests.permission_table import FRAME_ROWS, HTTP_ROWS, PRIVATE_CHAT_ROWS, ROLES, WITHOUT_A_CONVERSATION, Row
+from tests.permission_table import (
+    BLOCKED_ROWS,
+    FRAME_ROWS,
+    HTTP_ROWS,
+    PRIVATE_CHAT_ROWS,
+    ROLES,
+    WITHOUT_A_CONVERSATION,
+    Row,
+)
 from tests.route_table import ROUTES
 
 PERMISSIONS = {(route.method, route.path): route.permission for route in ROUTES}
@@ -63,3 +71,13 @@ def test_a_side_of_a_private_chat(row: Row) -> None:
         assert error is None
     elif not row.is_judged_later:
         assert isinstance(error, Forbidden)
+
+
+@pytest.mark.parametrize("row", BLOCKED_ROWS, ids=str)
+def test_behind_a_block(row: Row) -> None:
+    for word, blocks in zip(row.words, (True, False), strict=True):
+        standing = Standing(
+            "private", "private", "member", "member", is_own=True, blocks_peer=blocks, blocked_by_peer=not blocks
+        )
+        error = refusal(permission_of(row), standing)
+        assert type(error) is (type(None) if word == "yes" else Forbidden)

@@ -6,6 +6,7 @@ import pytest
 
 from server.hub.permissions import ROLES_ALLOWED, STUDIO_WIDE, Permission, may_read, refusal, studio_refusal
 from server.protocol.errors import ChatError, Forbidden, NotFound, Unauthenticated
+from server.storage.conversations import PROMPT_ROLES
 from server.storage.standings import Standing
 
 # Columns: owner, moderator, member, reader, somebody who reads a public room without being in it.
@@ -27,7 +28,9 @@ IN_A_ROOM = """
     kick                 yes  yes  no   no   no
     set_role             yes  no   no   no   no
     change_settings      yes  yes  no   no   no
+    set_retention        yes  no   no   no   no
     delete_conversation  yes  no   no   no   no
+    manage_webhooks      yes  yes  no   no   no
 """
 ROLES = ("owner", "moderator", "member", "reader", None)
 TABLE = {
@@ -67,6 +70,13 @@ def test_an_invited_guest_is_a_member_like_others() -> None:
     assert refusal(Permission.SEND, Standing("room", "private", "member", "guest")) is None
 
 
+def test_an_admin_of_the_studio_says_how_long_things_are_kept_where_they_may_read() -> None:
+    for role, visibility in ((None, "public"), ("member", "private"), ("reader", "public")):
+        assert refusal(Permission.SET_RETENTION, Standing("room", visibility, role, "admin")) is None
+    assert isinstance(refusal(Permission.SET_RETENTION, Standing("room", "private", None, "admin")), NotFound)
+    assert isinstance(refusal(Permission.SET_RETENTION, Standing("private", "private", "member", "admin")), Forbidden)
+
+
 def test_an_admin_of_the_studio_reads_no_private_conversations() -> None:
     for kind in ("room", "private", "assistant"):
         assert not may_read(Standing(kind, "private", None, "admin"))
@@ -89,6 +99,8 @@ def test_both_sides_of_a_private_chat_are_equal() -> None:
         Permission.KICK,
         Permission.SET_ROLE,
         Permission.CHANGE_SETTINGS,
+        Permission.SET_RETENTION,
+        Permission.MANAGE_WEBHOOKS,
         Permission.DECIDE,
     }
     of_owner = {
@@ -97,6 +109,32 @@ def test_both_sides_of_a_private_chat_are_equal() -> None:
         if refusal(permission, Standing("private", "private", "owner", is_own=True)) is None
     }
     assert of_owner - allowed <= {Permission.DECIDE}
+
+
+def test_a_block_ends_what_would_reach_the_other_side_and_nothing_else() -> None:
+    sides = {
+        "by me": Standing("private", "private", "member", is_own=True, blocks_peer=True),
+        "by them": Standing("private", "private", "member", is_own=True, blocked_by_peer=True),
+    }
+    free = Standing("private", "private", "member", is_own=True)
+    allowed = {permission for permission in IN_CONVERSATIONS if refusal(permission, free) is None}
+    for standing in sides.values():
+        refused = {permission for permission in allowed if isinstance(refusal(permission, standing), Forbidden)}
+        assert refused == {
+            Permission.SEND, Permission.EDIT, Permission.REACT, Permission.PIN, Permission.RUN, Permission.STEER,
+        }  # fmt: skip
+    texts = {name: str(refusal(Permission.SEND, standing)) for name, standing in sides.items()}
+    assert "unblock" in texts["by me"]
+    assert "block" not in texts["by them"]
+
+
+def test_who_is_blocked_and_blocks_is_told_of_their_own_block() -> None:
+    both = Standing("private", "private", "member", blocks_peer=True, blocked_by_peer=True)
+    assert "unblock" in str(refusal(Permission.SEND, both))
+
+
+def test_who_may_change_the_system_prompt_and_nobody_else_reads_it() -> None:
+    assert set(PROMPT_ROLES) == ROLES_ALLOWED[Permission.CHANGE_SETTINGS]
 
 
 def test_in_a_private_chat_nobody_touches_the_messages_of_the_other() -> None:

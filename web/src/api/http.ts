@@ -67,11 +67,18 @@ async function readProblem(answer: Response): Promise<Problem> {
     return new Problem(from.textOr('code', 'internal'), from.textOr('detail', '') || from.textOr('title', ''), {
       status: answer.status,
       retryable: from.is('retryable'),
-      retryAfterS: from.numberOr('retry_after_s', null),
+      retryAfterS: from.numberOr('retry_after_s', retryAfterS(answer)),
     });
   } catch {
-    return new Problem('internal', '', { status: answer.status, retryable: answer.status >= 500 });
+    const { status } = answer; // something between us and the studio speaks another language
+    return new Problem('internal', '', { status, retryable: status >= 500, retryAfterS: retryAfterS(answer) });
   }
+}
+
+/** The header's seconds; its other form, a date, is nobody's here. */
+function retryAfterS({ headers }: Response): number | null {
+  const told = headers.get('retry-after');
+  return told && /^\d+$/.test(told) ? Number(told) : null;
 }
 
 function withQuery(path: string, query: Query): string {

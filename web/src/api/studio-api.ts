@@ -17,6 +17,7 @@ import type {
   EventPage,
   Member,
   Message,
+  MessageId,
   MessagePage,
   Role,
   Seq,
@@ -27,6 +28,7 @@ import type {
 } from '../protocol/words';
 import type { Reader } from '../protocol/reading';
 import type { Http } from './http';
+import { WebhooksApi } from './webhooks';
 
 export interface Policy {
   readonly registration: 'open' | 'invitation' | 'closed';
@@ -65,9 +67,11 @@ export interface Found {
 }
 
 export class StudioApi {
+  readonly webhooks: WebhooksApi;
   readonly #http: Http;
 
   constructor(http: Http) {
+    this.webhooks = new WebhooksApi(http);
     this.#http = http;
   }
 
@@ -104,6 +108,12 @@ export class StudioApi {
     return this.#http.tell('POST', '/api/auth/password', { ...current, new_password: newPassword });
   }
 
+  /** For good. Messages stay as those of a former member, or go, too. */
+  eraseMe(messages: 'keep' | 'erase', currentPassword?: string): Promise<void> {
+    const current = currentPassword === undefined ? {} : { current_password: currentPassword };
+    return this.#http.tell('DELETE', '/api/auth/me', { ...current, messages });
+  }
+
   sessions(): Promise<readonly Session[]> {
     return this.#http.get('/api/auth/sessions', (body) =>
       body.list('sessions', (from) => ({
@@ -122,6 +132,18 @@ export class StudioApi {
 
   users(query: string, limit = 20): Promise<readonly User[]> {
     return this.#http.get('/api/users', (body) => body.list('users', readUser), { query, limit });
+  }
+
+  block(user: UserId): Promise<void> {
+    return this.#http.tell('PUT', blockOf(user));
+  }
+
+  unblock(user: UserId): Promise<void> {
+    return this.#http.tell('DELETE', blockOf(user));
+  }
+
+  blocked(): Promise<readonly User[]> {
+    return this.#http.get('/api/users/blocked', (body) => body.list('users', readUser));
   }
 
   accounts(query: string): Promise<readonly ManagedAccount[]> {
@@ -165,7 +187,10 @@ export class StudioApi {
     return this.#http.post('/api/conversations', conversation, readConversation);
   }
 
-  change(id: ConversationId, change: { title?: string; visibility?: Visibility }): Promise<Conversation> {
+  change(
+    id: ConversationId,
+    change: { title?: string; visibility?: Visibility; retention_days?: number | null },
+  ): Promise<Conversation> {
     return this.#http.patch(at(id), change, readConversation);
   }
 
@@ -193,6 +218,11 @@ export class StudioApi {
     return this.#http.tell('DELETE', `${at(id)}/members/${encodeURIComponent(user)}`);
   }
 
+  message(id: ConversationId, message: MessageId): Promise<Message> {
+    const read = (body: Reader) => (body.has('message') ? body.object('message', readMessage) : readMessage(body));
+    return this.#http.get(`${at(id)}/messages/${encodeURIComponent(message)}`, read);
+  }
+
   messages(id: ConversationId, where: { before?: Seq; after?: Seq; limit: number }): Promise<MessagePage> {
     return this.#http.get(`${at(id)}/messages`, readMessagePage, { ...where });
   }
@@ -214,6 +244,10 @@ export class StudioApi {
 
 function readLink(from: Reader): OneTimeAddress {
   return { link: from.text('link'), expires_at: from.textOr('expires_at', '') };
+}
+
+function blockOf(user: UserId): string {
+  return `/api/users/${encodeURIComponent(user)}/block`;
 }
 
 function at(id: ConversationId): string {

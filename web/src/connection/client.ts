@@ -9,7 +9,17 @@
 import type { StudioApi } from '../api/studio-api';
 import type { Ack, ServerFrame } from '../protocol/frames';
 import { Problem } from '../protocol/problems';
-import type { Conversation, ConversationId, Message, MessageId, RunId, Seq, User } from '../protocol/words';
+import type {
+  Conversation,
+  ConversationId,
+  LogEvent,
+  Message,
+  MessageId,
+  RunId,
+  Seq,
+  User,
+  UserId,
+} from '../protocol/words';
 import type { Kept } from '../state/kept';
 import { Store } from '../state/store';
 import type { Chance, Clock } from './clock';
@@ -21,6 +31,7 @@ import { Connection, type ConnectionState, type OpenSocket } from './socket';
 import { Subscriptions } from './subscriptions';
 
 const NEIGHBOUR_PAGE_SIZE = 100;
+const ASK_PAUSE_MS = 10_000; // a studio that lets nobody in has no time for questions
 const TICK_MS = 1_000; // how soon a typing notice that was not renewed fades
 
 export interface ClientParts {
@@ -46,7 +57,9 @@ export class StudioClient {
   readonly #subscriptions: Subscriptions;
   readonly #repair: Repair;
   readonly #loading = new Set<string>();
+  readonly #missing = new Set<MessageId>();
   #cancelTick: () => void = () => {};
+  #askedMs = -Infinity;
 
   constructor(parts: ClientParts) {
     const { api, clock, chance, newId } = parts;
@@ -63,8 +76,8 @@ export class StudioClient {
       onRefused: () => void this.#askWhoIAm(),
     });
     this.#courier = new Courier(this.store, clock, this.#connection);
-    this.#subscriptions = new Subscriptions(this.store, this.#connection, newId, clock);
-    this.#repair = new Repair(this.store, api, clock, chance);
+    this.#subscriptions = new Subscriptions(this.store, this.#connection, newId, clock, chance);
+    this.#repair = new Repair(this.store, api, clock, chance, (conversation, seq) => this.reporter.received(conversation, seq));
     this.reporter = new Reporter(this.store, this.#connection, clock);
   }
 
@@ -83,6 +96,7 @@ export class StudioClient {
 
   stop(): void {
     this.#connection.stop();
+    this.#subscriptions.lost();
     this.#repair.stop();
     this.#cancelTick();
   }
@@ -154,6 +168,19 @@ export class StudioClient {
     return this.#neighbours(conversation, 'newer', last && { after: last.seq });
   }
 
+  /** A message that is answered in the window and stands outside of it. One that is gone is asked for once. */
+  loadQuoted(conversation: ConversationId, id: MessageId): Promise<void> {
+    if (this.#missing.has(id)) return Promise.resolve();
+    return this.#once(`message ${id}`, async () => {
+      try {
+        const message = await this.api.message(conversation, id);
+        this.#dispatch({ type: 'local.quoted', conversation, message });
+      } catch (error) {
+        if (!(error instanceof Problem) || !error.retryable) this.#missing.add(id);
+      }
+    });
+  }
+
   async loadMembers(conversation: ConversationId): Promise<void> {
     this.#dispatch({ type: 'local.members', conversation, members: await this.api.members(conversation) });
   }
@@ -220,6 +247,17 @@ export class StudioClient {
     return this.#courier.request({ type: 'stop', id: this.#parts.newId(), run });
   }
 
+  /** Gives a running answer another direction: what was said so far stays, and the answer goes on from there. */
+  steer(run: RunId, text: string): Promise<Ack> {
+    return this.#courier.request({ type: 'steer', id: this.#parts.newId(), run, text: clean(text) });
+  }
+
+  /** Whether I take private messages from that person. */
+  async setBlocked(user: UserId, on: boolean): Promise<void> {
+    await (on ? this.api.block(user) : this.api.unblock(user));
+    this.store.dispatch({ type: 'local.blocked', user, on });
+  }
+
   read(conversation: ConversationId, seq: Seq): void {
     this.reporter.read(conversation, seq);
   }
@@ -227,12 +265,19 @@ export class StudioClient {
   #receive(frame: ServerFrame): void {
     this.#dispatch(frame);
     switch (frame.type) {
+      case 'event':
+        if (isNews(frame.event, this.#parts.me.id)) this.reporter.received(frame.conversation, frame.event.seq);
+        break;
+      case 'subscribed':
+        this.#subscriptions.answered(frame);
+        break;
       case 'welcome':
         this.#subscriptions.restart();
         this.reporter.resume(frame);
         this.#courier.resume();
         break;
       case 'conversation.added':
+        this.reporter.listed(frame.conversation);
         this.#subscriptions.ensure(frame.conversation.id);
         break;
       case 'conversation.removed':
@@ -245,6 +290,7 @@ export class StudioClient {
         this.#courier.answered(frame);
         break;
       case 'error':
+        this.#subscriptions.refused(frame);
         this.#courier.answered(frame);
         this.#courier.deliver();
         break;
@@ -257,7 +303,10 @@ export class StudioClient {
   }
 
   #connectionChanged(state: ConnectionState): void {
-    if (state.name === 'waiting' || state.name === 'closed') this.store.dispatch({ type: 'local.disconnected' });
+    if (state.name === 'waiting' || state.name === 'closed') {
+      this.#subscriptions.lost();
+      this.store.dispatch({ type: 'local.disconnected' });
+    }
     this.#parts.onConnection(state);
     if (state.name === 'closed' && state.signsIn) this.#parts.onSignedOut();
   }
@@ -267,14 +316,20 @@ export class StudioClient {
     this.#repair.look();
   }
 
-  /** A refused handshake has no reason that a page may read; the session may be over. */
+  /** A refused handshake has no reason that a page may read; the session may be over, or the studio too busy. */
   async #askWhoIAm(): Promise<void> {
+    const nowMs = this.#parts.clock.nowMs();
+    if (nowMs - this.#askedMs < ASK_PAUSE_MS) return;
+    this.#askedMs = nowMs;
     try {
       await this.api.me();
     } catch (error) {
-      if (error instanceof Problem && error.code === 'unauthenticated') {
+      if (!(error instanceof Problem)) return;
+      if (error.code === 'unauthenticated') {
         this.stop();
         this.#parts.onSignedOut();
+      } else if (error.retryAfterS !== null) {
+        this.#connection.notBefore(this.#parts.clock.nowMs() + error.retryAfterS * 1_000);
       }
     }
   }
@@ -308,6 +363,11 @@ export class StudioClient {
       this.#tick();
     });
   }
+}
+
+/** A message of somebody else, which the author may want to know as delivered. */
+function isNews(event: LogEvent, me: UserId): boolean {
+  return event.kind === 'message.created' && event.actor.id !== me;
 }
 
 /** What the server's strict reading refuses and no keyboard means: NUL and half surrogate pairs. */

@@ -12,6 +12,7 @@ export type AfterClose =
   | { readonly comesBack: false; readonly signsIn: boolean; readonly reason: string };
 
 const FIRST_PAUSE_MS = 400; // a worker that was replaced is back within that more often than not
+const LEAST_PAUSE_MS = 50; // what failed in this moment fails in the next, too
 const MAX_PAUSE_MS = 30_000; // half a minute is the most that people wait before they reload
 const BUSY_PAUSE_MS = 5_000; // told to slow down (1013, 4013): not sooner than that
 const MAX_DOUBLINGS = 7; // 400 ms doubled seven times passes the maximum
@@ -33,8 +34,8 @@ export function afterClose(code: number): AfterClose {
   return { comesBack: true, leastPauseMs: code === 1013 || code === 4013 ? BUSY_PAUSE_MS : 0 };
 }
 
-/** Doubles with every attempt in vain; between half and all of it, so that a thousand clients do not come back at once. */
+/** Doubles with every attempt in vain; anything up to that, so that a thousand clients do not come back at once. */
 export function pauseMs(attempt: number, chance: Chance): number {
   const most = Math.min(FIRST_PAUSE_MS * 2 ** Math.min(attempt, MAX_DOUBLINGS), MAX_PAUSE_MS);
-  return Math.round(most * (0.5 + chance() / 2));
+  return Math.round(LEAST_PAUSE_MS + (most - LEAST_PAUSE_MS) * chance());
 }

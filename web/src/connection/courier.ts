@@ -2,7 +2,8 @@
  * Brings what the person did to the server: messages from the outbox, and commands whose answer somebody awaits.
  *
  * Promises: what was not answered before the connection was lost goes out again after it, under the same id. Messages wait
- * as long as it takes; a command gives up after 20 s, because nobody watches a button longer.
+ * as long as it takes; a command gives up after 20 s, because nobody watches a button longer. Who is told to come again
+ * does so at the time that was said.
  */
 
 import { MAX_FRAME_BYTES, type Ack, type CommandFrame, type ErrorFrame } from '../protocol/frames';
@@ -19,6 +20,7 @@ interface Pending {
   readonly frame: CommandFrame;
   readonly resolve: (ack: Ack) => void;
   readonly reject: (problem: Problem) => void;
+  readonly deadlineMs: number;
   readonly cancelDeadline: () => void;
 }
 
@@ -42,7 +44,8 @@ export class Courier {
         this.#pending.delete(frame.id);
         reject(new Problem(this.#connection.isOpen ? 'timed_out' : 'offline', ''));
       });
-      this.#pending.set(frame.id, { frame, resolve, reject, cancelDeadline });
+      const deadlineMs = this.#clock.nowMs() + COMMAND_MS;
+      this.#pending.set(frame.id, { frame, resolve, reject, deadlineMs, cancelDeadline });
       this.#connection.send(frame);
     });
   }
@@ -69,6 +72,7 @@ export class Courier {
   answered(answer: Ack | ErrorFrame): void {
     const pending = answer.id === null ? undefined : this.#pending.get(answer.id);
     if (!pending || answer.id === null) return;
+    if (answer.type === 'error' && this.#triesAgain(pending, answer)) return;
     this.#pending.delete(answer.id);
     pending.cancelDeadline();
     if (answer.type === 'ack') pending.resolve(answer);
@@ -76,6 +80,18 @@ export class Courier {
       pending.reject(
         new Problem(answer.code, answer.message, { retryable: answer.retryable, retryAfterS: answer.retry_after_s }),
       );
+  }
+
+  /** A short wait that the server asked for is no failure; a draining one is gone soon, and the next one is asked. */
+  #triesAgain({ frame, deadlineMs }: Pending, { code, retryable, retry_after_s }: ErrorFrame): boolean {
+    if (!retryable) return false;
+    if (code === 'draining') return true;
+    const waitMs = retry_after_s === null ? Infinity : retry_after_s * 1_000;
+    if (this.#clock.nowMs() + waitMs >= deadlineMs) return false;
+    this.#clock.after(waitMs, () => {
+      if (this.#pending.has(frame.id)) this.#connection.send(frame);
+    });
+    return true;
   }
 
   #refuse(id: ClientId): void {

@@ -4,7 +4,7 @@
  * In:   an address, the WebSocket constructor, time and chance.
  * Out:  decoded frames, and the state of the connection whenever it changes.
  * Promises: at most one socket at a time; a socket that has been silent for 40 s is given up; nothing of a socket that was
- * given up is heard any more.
+ * given up is heard any more. A draining server is used until it closes, and left for the time that it named.
  */
 
 import { decodeFrame } from '../protocol/decode';
@@ -16,6 +16,7 @@ const PING_MS = 20_000; // twice within the silence that counts as death
 const DEATH_MS = 40_000; // the server's own bound (close code 4012)
 const OPENING_MS = 15_000; // a handshake that takes longer is a lost packet: a new one is faster
 
+/** `sinceMs` is when it was lost; where the server said when to come back, it is that time: until then all goes as planned. */
 export type ConnectionState =
   | { readonly name: 'connecting' | 'waiting'; readonly sinceMs: number }
   | { readonly name: 'open' }
@@ -41,8 +42,10 @@ export class Connection {
   #isOver = false;
   #attempts = 0;
   #lastHeardMs = 0;
-  #toldPauseMs: number | null = null;
+  #slotMs: number | null = null;
   #awaySinceMs: number;
+  #nextMs = 0;
+  #toldUntilMs = 0;
   #cancelTimer: () => void = () => {};
 
   constructor(parts: ConnectionParts) {
@@ -52,6 +55,14 @@ export class Connection {
 
   get isOpen(): boolean {
     return this.#isOpen;
+  }
+
+  /** Whoever was told to wait (429, 503) does: the next attempt comes no sooner. */
+  notBefore(atMs: number): void {
+    const { clock } = this.#parts;
+    if (this.#socket !== null || this.#isOver) return;
+    this.#toldUntilMs = Math.max(this.#toldUntilMs, atMs);
+    if (atMs > this.#nextMs) this.#openAt(atMs - clock.nowMs());
   }
 
   start(): void {
@@ -72,10 +83,11 @@ export class Connection {
     return true;
   }
 
-  /** The network is back or the page is looked at: do not wait any longer. An open socket has to show that it lives. */
+  /** The network is back or the page is looked at: wait no longer than told to. An open socket has to show that it lives. */
   hurry(): void {
+    const { clock } = this.#parts;
     if (this.#isOpen) this.#ping();
-    else if (this.#socket === null && !this.#isOver) this.#open();
+    else if (this.#socket === null && !this.#isOver && clock.nowMs() >= this.#toldUntilMs) this.#open();
   }
 
   #open(): void {
@@ -103,14 +115,14 @@ export class Connection {
     const frame = typeof data === 'string' ? decode(data) : null;
     if (!frame) return;
     if (frame.type === 'welcome') this.#welcomed();
-    if (frame.type === 'drain') this.#toldPauseMs = frame.reconnect_in_ms;
+    if (frame.type === 'drain') this.#slotMs = this.#lastHeardMs + frame.reconnect_in_ms;
     this.#parts.onFrame(frame);
   }
 
   #welcomed(): void {
     this.#isOpen = true;
     this.#attempts = 0;
-    this.#toldPauseMs = null;
+    this.#slotMs = null;
     this.#watch();
     this.#tell({ name: 'open' });
   }
@@ -148,7 +160,8 @@ export class Connection {
   #lost(code: number): void {
     const { clock, chance } = this.#parts;
     this.#cancelTimer();
-    if (this.#isOpen) this.#awaySinceMs = clock.nowMs();
+    const nowMs = clock.nowMs();
+    if (this.#isOpen) this.#awaySinceMs = Math.max(nowMs, this.#slotMs ?? 0);
     this.#socket = null;
     this.#isOpen = false;
     const next = afterClose(code);
@@ -156,11 +169,20 @@ export class Connection {
       this.#isOver = true;
       return this.#tell({ name: 'closed', reason: next.reason, signsIn: next.signsIn });
     }
-    const wait = Math.max(next.leastPauseMs, this.#toldPauseMs ?? pauseMs(this.#attempts, chance));
-    this.#toldPauseMs = null;
+    const untilSlotMs = (this.#slotMs ?? 0) - nowMs;
+    const wait = Math.max(next.leastPauseMs, untilSlotMs > 0 ? untilSlotMs : pauseMs(this.#attempts, chance));
+    this.#toldUntilMs = this.#slotMs ?? 0;
+    this.#slotMs = null;
     this.#attempts += 1;
     this.#tell({ name: 'waiting', sinceMs: this.#awaySinceMs });
-    this.#cancelTimer = clock.after(wait, () => this.#open());
+    this.#openAt(wait);
+  }
+
+  #openAt(waitMs: number): void {
+    const { clock } = this.#parts;
+    this.#cancelTimer();
+    this.#nextMs = clock.nowMs() + waitMs;
+    this.#cancelTimer = clock.after(waitMs, () => this.#open());
   }
 
   #tell(state: ConnectionState): void {

@@ -32,6 +32,11 @@ export function renderMarkdown(text: string, mentioned: MentionedNames = new Map
     .join('');
 }
 
+/** What a text consists of, where nobody needs its HTML. */
+export function tokensOf(text: string): readonly Token[] {
+  return plain.lexer(text);
+}
+
 function isVisible(token: Token): boolean {
   return token.type !== 'space' && token.type !== 'def';
 }

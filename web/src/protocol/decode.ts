@@ -6,7 +6,7 @@
  */
 
 import type { ServerFrame, SubscribedTo } from './frames';
-import { readEvent, readSummary, readUser } from './read-words';
+import { readEvent, readMarks, readSummary, readUser } from './read-words';
 import { Reader } from './reading';
 
 export function decodeFrame(text: string): ServerFrame | null {
@@ -59,11 +59,12 @@ export function decodeFrame(text: string): ServerFrame | null {
       return {
         type,
         conversation: from.textOr('conversation', ''),
-        user: from.text('user'),
+        user: from.textOr('user', null),
         state: from.oneOf('state', ['online', 'offline'] as const, 'offline'),
+        count: from.countOr('count', null),
       };
     case 'receipt':
-      return { type, conversation: from.text('conversation'), user: from.text('user'), read: from.countOr('read', 0) };
+      return { type, conversation: from.text('conversation'), user: from.text('user'), ...readMarks(from) };
     case 'heads':
       return {
         type,

@@ -11,6 +11,7 @@ import type {
   ConversationSummary,
   Epoch,
   LogEvent,
+  Marks,
   MessageId,
   PresenceState,
   RunId,
@@ -49,7 +50,8 @@ export type CommandFrame =
   | (Durable & { readonly type: 'react'; readonly message: MessageId; readonly emoji: string; readonly on: boolean })
   | (Durable & { readonly type: 'pin'; readonly message: MessageId; readonly on: boolean })
   | (Durable & { readonly type: 'run'; readonly model?: string; readonly message?: MessageId })
-  | { readonly type: 'stop'; readonly id: ClientId; readonly run: RunId };
+  | { readonly type: 'stop'; readonly id: ClientId; readonly run: RunId }
+  | { readonly type: 'steer'; readonly id: ClientId; readonly run: RunId; readonly text: string };
 
 export type ClientFrame =
   | CommandFrame
@@ -122,10 +124,12 @@ export type ServerFrame =
   | {
       readonly type: 'presence';
       readonly conversation: ConversationId;
-      readonly user: UserId;
+      /** Null in a conversation too large to name everybody: then only `count` tells how many are here. */
+      readonly user: UserId | null;
       readonly state: PresenceState;
+      readonly count: number | null;
     }
-  | { readonly type: 'receipt'; readonly conversation: ConversationId; readonly user: UserId; readonly read: Seq }
+  | (Marks & { readonly type: 'receipt'; readonly conversation: ConversationId; readonly user: UserId })
   | { readonly type: 'heads'; readonly conversations: Readonly<Record<ConversationId, Seq>> }
   | { readonly type: 'reset'; readonly conversation: ConversationId; readonly head: Seq; readonly epoch: Epoch }
   | { readonly type: 'drain'; readonly reconnect_in_ms: number };

@@ -1,8 +1,8 @@
 /**
  * What went wrong, by stable code, in words for the person in front of the screen.
  *
- * The same codes come as `error` frames and as HTTP problem details. `rejected`, `conflict` and `bad_frame` carry a reason
- * that the server wrote for the reader, so it is shown; for the rest our own sentence is clearer.
+ * The same codes come as `error` frames and as HTTP problem details. `forbidden`, `rejected`, `conflict` and `bad_frame`
+ * carry a reason that the server wrote for the reader, so it is shown; for the rest our own sentence is clearer.
  */
 
 export class Problem extends Error {
@@ -28,7 +28,6 @@ export class Problem extends Error {
 const sentences: Readonly<Record<string, string>> = {
   bad_json: 'The studio could not read that.',
   unauthenticated: 'You are signed out. Please sign in again.',
-  forbidden: 'Your role here does not allow that.',
   not_found: 'That is no longer there.',
   too_large: 'That is too long to send.',
   rate_limited: 'A little too fast. Please wait a moment.',
@@ -42,9 +41,20 @@ const sentences: Readonly<Record<string, string>> = {
   timed_out: 'The studio did not answer in time.',
 };
 
+/** For the codes that carry a reason, where none came. */
+const unexplained: Readonly<Record<string, string>> = {
+  forbidden: 'You may not do that here.',
+};
+
 /** `detail` is the server's own reason, shown for the codes that have no sentence of ours. */
 export function explain(code: string, detail = ''): string {
-  return sentences[code] ?? (detail || 'Something went wrong.');
+  return sentences[code] ?? (detail ? asSentence(detail) : (unexplained[code] ?? 'Something went wrong.'));
+}
+
+/** "no cake today" → "No cake today." */
+function asSentence(reason: string): string {
+  const sentence = reason.charAt(0).toUpperCase() + reason.slice(1);
+  return /[.!?…]$/.test(sentence) ? sentence : `${sentence}.`;
 }
 
 export function explainError(error: unknown): string {

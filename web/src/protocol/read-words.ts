@@ -16,6 +16,7 @@ import type {
   EventBody,
   EventPage,
   LogEvent,
+  Marks,
   Member,
   Mention,
   Message,
@@ -63,6 +64,7 @@ export function readSummary(from: Reader): ConversationSummary {
     read: from.countOr('read', 0),
     unread: from.countOr('unread', 0),
     peer: from.objectOr('peer', readUser, null),
+    blocked_by_me: from.is('blocked_by_me'),
   };
 }
 
@@ -74,6 +76,7 @@ export function readConversation(from: Reader): Conversation {
     member_count: from.countOr('member_count', 0),
     model: from.textOr('model', null),
     system_prompt: from.textOr('system_prompt', null),
+    retention_days: from.countOr('retention_days', null),
   };
 }
 
@@ -81,9 +84,15 @@ export function readMember(from: Reader): Member {
   return {
     user: from.object('user', readUser),
     role: readRole(from) ?? 'member',
-    read: from.countOr('read', 0),
+    ...readMarks(from),
     presence: from.oneOf('presence', ['online', 'offline'] as const, 'offline'),
   };
+}
+
+/** What is read was delivered, also where nobody said so. */
+export function readMarks(from: Reader): Marks {
+  const read = from.countOr('read', 0);
+  return { delivered: Math.max(from.countOr('delivered', 0), read), read };
 }
 
 export function readMessage(from: Reader): Message {
@@ -203,6 +212,7 @@ function readChange(data: Reader): ConversationChange {
     ...(data.has('visibility') && { visibility: data.oneOf('visibility', ['public', 'private'] as const, 'private') }),
     ...(data.has('model') && { model: data.textOr('model', null) }),
     ...(data.has('system_prompt') && { system_prompt: data.textOr('system_prompt', null) }),
+    ...(data.has('retention_days') && { retention_days: data.countOr('retention_days', null) }),
   };
 }
 

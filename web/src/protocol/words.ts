@@ -98,6 +98,8 @@ export interface ConversationSummary {
   readonly read: Seq;
   readonly unread: number;
   readonly peer: User | null;
+  /** I take no private messages from the peer. */
+  readonly blocked_by_me: boolean;
 }
 
 /** What REST tells beyond the summary. */
@@ -107,12 +109,19 @@ export interface Conversation extends ConversationSummary {
   readonly member_count: number;
   readonly model: string | null;
   readonly system_prompt: string | null;
+  /** Messages older than that many days go; null keeps them. */
+  readonly retention_days: number | null;
 }
 
-export interface Member {
+/** How far somebody has come; both only ever grow, and what is read was delivered. */
+export interface Marks {
+  readonly delivered: Seq;
+  readonly read: Seq;
+}
+
+export interface Member extends Marks {
   readonly user: User;
   readonly role: Role;
-  readonly read: Seq;
   readonly presence: PresenceState;
 }
 
@@ -181,6 +190,7 @@ export interface ConversationChange {
   readonly visibility?: Visibility;
   readonly model?: string | null;
   readonly system_prompt?: string | null;
+  readonly retention_days?: number | null;
 }
 
 /** Creates the model's message at this seq. */

@@ -12,11 +12,13 @@ import type {
   EventPage,
   LogEvent,
   Member,
+  Message,
   MessagePage,
   Seq,
   UserId,
 } from '../protocol/words';
-import { IDLE_WINDOW, MAX_HELD, MAX_RECENT, type ConversationState } from './studio';
+import { change, changedMessage } from './message';
+import { IDLE_WINDOW, MAX_HELD, MAX_QUOTED, MAX_RECENT, type ConversationState } from './studio';
 import { applyToTimeline, newerPage, newestPage, olderPage, pageAround, shrink } from './timeline';
 
 export function fromSummary(summary: ConversationSummary): ConversationState {
@@ -42,8 +44,13 @@ export function fromSummary(summary: ConversationSummary): ConversationState {
     unread: summary.unread,
     countedTo: summary.head,
     timeline: null,
+    quoted: {},
     streams: {},
     members: null,
+    marks: {},
+    hereCount: null,
+    blockedByMe: summary.blocked_by_me,
+    retentionDays: null,
     typing: {},
   };
 }
@@ -57,17 +64,18 @@ export function withSummary(state: ConversationState, summary: ConversationSumma
     visibility: summary.visibility,
     role: summary.role,
     peer: summary.peer,
+    blockedByMe: summary.blocked_by_me,
     ...readAndUnread(state, summary),
     countedTo: summary.head,
     head: Math.max(state.head, summary.head),
   };
   if (state.timeline) return described;
-  return { ...described, ...atHead(summary.head, summary.epoch), head: summary.head, isStale: false };
+  return { ...movedTo(described, summary.head, summary.epoch), isStale: false };
 }
 
-/** A summary may be older than what was read here in the meantime. */
+/** A summary may be older than what was read here in the meantime; in another log that reading means nothing. */
 function readAndUnread(state: ConversationState, summary: ConversationSummary) {
-  if (state.read <= summary.read) return { read: summary.read, unread: summary.unread };
+  if (state.read <= summary.read || state.epoch !== summary.epoch) return { read: summary.read, unread: summary.unread };
   return { read: state.read, unread: state.read >= summary.head ? 0 : Math.min(state.unread, summary.unread) };
 }
 
@@ -79,6 +87,7 @@ export function withDetails(state: ConversationState, conversation: Conversation
     memberCount: conversation.member_count,
     model: conversation.model,
     systemPrompt: conversation.system_prompt,
+    retentionDays: conversation.retention_days,
   };
 }
 
@@ -108,7 +117,7 @@ function isGapless(state: ConversationState, page: EventPage): boolean {
 
 /** The log is another one, or too much was missed: go on from here, with a fresh page to come. */
 export function resetTo(state: ConversationState, head: Seq, epoch: Epoch): ConversationState {
-  return { ...state, ...atHead(head, epoch), isStale: state.timeline !== null };
+  return { ...movedTo(state, head, epoch), isStale: state.timeline !== null };
 }
 
 /** The cursor stays: events up to the page's head still come, and change nothing that the page did not know. */
@@ -116,7 +125,7 @@ export function withNewestPage(state: ConversationState, page: MessagePage): Con
   const isAnother = page.epoch !== state.epoch;
   if (!isAnother && !reachesBack(state, page.head)) return { ...state, isStale: true };
   const timeline = newestPage(page, isAnother ? [] : state.recent, state.timeline?.follows ?? true);
-  const next = { ...state, ...(isAnother && atHead(page.head, page.epoch)), timeline, isStale: false };
+  const next = { ...(isAnother ? movedTo(state, page.head, page.epoch) : state), timeline, isStale: false };
   return { ...next, head: Math.max(next.head, page.head), streams: stillRunning(next.streams, page) };
 }
 
@@ -150,7 +159,19 @@ export function readUpTo(state: ConversationState, seq: Seq, me: UserId | undefi
 
 /** Nobody looks at it any more: keep little. */
 export function rest(state: ConversationState): ConversationState {
-  return { ...state, timeline: state.timeline && shrink(state.timeline, IDLE_WINDOW) };
+  return { ...state, timeline: state.timeline && shrink(state.timeline, IDLE_WINDOW), quoted: {} };
+}
+
+/** A message from outside the window. It may have been read before the events that were applied since. */
+export function withQuoted(state: ConversationState, message: Message): ConversationState {
+  const others = Object.entries(state.quoted).filter(([id]) => id !== message.id);
+  const quoted = [...others.slice(1 - MAX_QUOTED), [message.id, state.recent.reduce(change, message)] as const];
+  return { ...state, quoted: Object.fromEntries(quoted) };
+}
+
+function applyToQuoted(quoted: ConversationState['quoted'], event: LogEvent): ConversationState['quoted'] {
+  const before = quoted[changedMessage(event) ?? ''];
+  return before ? { ...quoted, [before.id]: change(before, event) } : quoted;
 }
 
 export function applyHeld(state: ConversationState, me: UserId | undefined): ConversationState {
@@ -173,6 +194,7 @@ function apply(state: ConversationState, event: LogEvent, me: UserId | undefined
     updatedAt: event.at > state.updatedAt ? event.at : state.updatedAt,
     recent: [...state.recent.slice(-(MAX_RECENT - 1)), event],
     timeline: state.timeline && applyToTimeline(state.timeline, event),
+    quoted: applyToQuoted(state.quoted, event),
   };
   switch (event.kind) {
     case 'message.created':
@@ -186,8 +208,13 @@ function apply(state: ConversationState, event: LogEvent, me: UserId | undefined
     case 'member.role':
       return { ...moved, ...changedPeople(moved, event, me) };
     case 'conversation.updated': {
-      const { system_prompt, ...change } = event.data;
-      return { ...moved, ...change, ...(system_prompt !== undefined && { systemPrompt: system_prompt }) };
+      const { system_prompt, retention_days, ...change } = event.data;
+      return {
+        ...moved,
+        ...change,
+        ...(system_prompt !== undefined && { systemPrompt: system_prompt }),
+        ...(retention_days !== undefined && { retentionDays: retention_days }),
+      };
     }
     default:
       return moved;
@@ -213,6 +240,7 @@ function changedPeople(
       const member: Member = {
         user: { id: user, username: event.data.username, role: 'member' },
         role: event.data.role,
+        delivered: 0,
         read: 0,
         presence: 'offline',
       };
@@ -220,7 +248,11 @@ function changedPeople(
       return { members: others && [...others, member], memberCount: state.memberCount + 1, ...isMe };
     }
     case 'member.left':
-      return { members: others, memberCount: Math.max(0, state.memberCount - 1) };
+      return {
+        members: others,
+        marks: withoutKey(state.marks, user),
+        memberCount: Math.max(0, state.memberCount - 1),
+      };
     case 'member.role': {
       const { role } = event.data;
       const members = state.members?.map((member) => (member.user.id === user ? { ...member, role } : member)) ?? null;
@@ -244,8 +276,10 @@ function reachesBack(state: ConversationState, head: Seq): boolean {
   return head >= state.cursor || (state.recent[0]?.seq ?? Infinity) <= head + 1;
 }
 
-function atHead(head: Seq, epoch: Epoch) {
-  return { cursor: head, head, epoch, held: {}, recent: [] };
+/** Stands at `head` without what led there. Of another log nothing is known of the others, and nothing was counted. */
+function movedTo(state: ConversationState, head: Seq, epoch: Epoch): ConversationState {
+  const anew = epoch === state.epoch ? {} : { marks: {}, countedTo: head };
+  return { ...state, ...anew, cursor: head, head, epoch, held: {}, recent: [], quoted: {} };
 }
 
 function dropBelow(held: Readonly<Record<Seq, LogEvent>>, seq: Seq): Readonly<Record<Seq, LogEvent>> {

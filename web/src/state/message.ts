@@ -78,7 +78,12 @@ export function change(message: Message, event: LogEvent): Message {
   switch (event.kind) {
     case 'message.edited':
       // A redacted edit is one whose deletion follows: its blank text would only flicker.
-      return event.data.redacted ? message : { ...message, text: event.data.text, edited_at: event.at };
+      return {
+        ...message,
+        text: event.data.redacted ? message.text : event.data.text,
+        edited_at: event.at,
+        mentions: [], // their places were those in the text before
+      };
     case 'message.deleted':
       return {
         ...message,

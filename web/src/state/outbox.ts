@@ -36,12 +36,21 @@ export function reduceOutbox(outbox: readonly OutboxEntry[], input: OutboxInput)
     case 'local.sent':
       return changeEntry(outbox, input.id, (entry) => ({ ...entry, status: 'sent' }));
     case 'local.disconnected':
-      return outbox.map((entry) => (entry.status === 'sent' ? { ...entry, status: 'waiting', retryAtMs: 0 } : entry));
+      return outbox.some(waitsForConnection) ? outbox.map(withNextConnection) : outbox;
     case 'local.retry':
       return changeEntry(outbox, input.id, (entry) => ({ ...newEntry(entry.frame, entry.at) }));
     case 'local.discard':
       return outbox.filter((entry) => entry.frame.id !== input.id);
   }
+}
+
+/** Unanswered, or refused by a server that was about to go. */
+function waitsForConnection({ status, code }: OutboxEntry): boolean {
+  return status === 'sent' || (status === 'waiting' && code === 'draining');
+}
+
+function withNextConnection(entry: OutboxEntry): OutboxEntry {
+  return waitsForConnection(entry) ? { ...entry, status: 'waiting', code: null, attempts: 0, retryAtMs: 0 } : entry;
 }
 
 export function acknowledge(outbox: readonly OutboxEntry[], ack: Ack): readonly OutboxEntry[] {

@@ -1,6 +1,7 @@
 /** Who may do what, so that no button is offered that the server would refuse. The server decides all the same. */
 
-import type { Message, Role } from '../protocol/words';
+import type { Message, Role, StudioRole } from '../protocol/words';
+import { MAX_FOLLOWED_MEMBERS } from './receipts';
 import type { ConversationState } from './studio';
 
 type Of = Pick<ConversationState, 'role' | 'kind'>;
@@ -10,9 +11,20 @@ export const mayReact = ({ role }: Of): boolean => role !== null;
 export const mayStop = maySend;
 export const mayModerate = ({ role }: Of): boolean => isOneOf(role, 'owner', 'moderator');
 export const mayInvite = (of: Of): boolean => of.kind !== 'private' && mayModerate(of);
-export const mayRename = mayInvite;
+export const mayChangeSettings = mayInvite;
+export const mayManageWebhooks = mayInvite;
 export const mayGiveRoles = ({ role, kind }: Of): boolean => kind !== 'private' && role === 'owner';
 export const mayDeleteConversation = ({ role }: Of): boolean => role === 'owner';
+
+/** Rooms in which everybody can still know who has read what. */
+export function mayFollowReaders({ kind, memberCount }: Pick<ConversationState, 'kind' | 'memberCount'>): boolean {
+  return kind === 'room' && memberCount > 1 && memberCount <= MAX_FOLLOWED_MEMBERS;
+}
+
+/** The operator answers for how long things are kept, beside whom they belong to. */
+export function maySetRetention({ role, kind }: Of, studioRole: StudioRole): boolean {
+  return kind !== 'private' && (role === 'owner' || (role !== null && studioRole === 'admin'));
+}
 
 export function mayEdit(of: Of, message: Message, me: string | undefined): boolean {
   return maySend(of) && isLiving(message) && message.actor.kind === 'user' && message.actor.id === me;

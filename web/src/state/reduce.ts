@@ -12,10 +12,12 @@ import type {
   EventPage,
   LogEvent,
   Member,
+  Message,
   MessageId,
   MessagePage,
   Seq,
   User,
+  UserId,
 } from '../protocol/words';
 import {
   applyHeld,
@@ -30,6 +32,7 @@ import {
   withNeighbourPage,
   withNewestPage,
   withPageAround,
+  withQuoted,
   withSummary,
 } from './conversation';
 import {
@@ -41,6 +44,7 @@ import {
   settlePage,
   type OutboxInput,
 } from './outbox';
+import { withMarks } from './receipts';
 import { applyDelta } from './streams';
 import { MAX_ENDED_RUNS, TYPING_MS, type ConversationState, type Studio } from './studio';
 
@@ -57,10 +61,12 @@ export type LocalInput =
   | { readonly type: 'local.conversations'; readonly conversations: readonly Conversation[] }
   | (In & { readonly type: 'local.page'; readonly place: PagePlace; readonly page: MessagePage })
   | (In & { readonly type: 'local.log'; readonly page: EventPage })
+  | (In & { readonly type: 'local.quoted'; readonly message: Message })
   | (In & { readonly type: 'local.members'; readonly members: readonly Member[] })
   | (In & { readonly type: 'local.read'; readonly seq: Seq })
   | (In & { readonly type: 'local.follows'; readonly follows: boolean })
   | (In & { readonly type: 'local.closed' })
+  | { readonly type: 'local.blocked'; readonly user: UserId; readonly on: boolean }
   | { readonly type: 'local.tick' };
 
 export type Input = ServerFrame | LocalInput;
@@ -115,11 +121,11 @@ export function reduce(studio: Studio, input: Input, nowMs: number): Studio {
         typing: typing(state, input.user, input.on, nowMs),
       }));
     case 'presence':
-      if (studio.presence[input.user] === input.state) return studio;
-      return { ...studio, presence: { ...studio.presence, [input.user]: input.state } };
+      return present(studio, input);
     case 'receipt':
-      if (input.user !== studio.me?.id) return studio;
-      return at(studio, input.conversation, (state) => readUpTo(state, input.read, input.user));
+      return at(studio, input.conversation, (state) =>
+        input.user === studio.me?.id ? readUpTo(state, input.read, input.user) : withMarks(state, input.user, input),
+      );
     case 'heads':
       return Object.entries(input.conversations).reduce(
         (before, [id, head]) => at(before, id, (state) => seen(state, head)),
@@ -127,6 +133,8 @@ export function reduce(studio: Studio, input: Input, nowMs: number): Studio {
       );
     case 'reset':
       return at(studio, input.conversation, (state) => resetTo(state, input.head, input.epoch));
+    case 'local.quoted':
+      return at(studio, input.conversation, (state) => withQuoted(state, input.message));
     case 'local.members':
       return learnMembers(studio, input.conversation, input.members);
     case 'local.read':
@@ -137,6 +145,10 @@ export function reduce(studio: Studio, input: Input, nowMs: number): Studio {
           ? state
           : { ...state, timeline: { ...state.timeline, follows: input.follows } },
       );
+    case 'local.blocked':
+      return Object.values(studio.conversations)
+        .filter(({ kind, peer }) => kind === 'private' && peer?.id === input.user)
+        .reduce((before, state) => put(before, { ...state, blockedByMe: input.on }), studio);
     case 'local.closed':
       return at(studio, input.conversation, rest);
     case 'local.tick':
@@ -246,7 +258,22 @@ function learnMembers(studio: Studio, id: ConversationId, members: readonly Memb
     ...studio.presence,
     ...Object.fromEntries(members.map((member) => [member.user.id, member.presence])),
   };
-  return at({ ...studio, names, presence }, id, (state) => ({ ...state, members, memberCount: members.length }));
+  return at({ ...studio, names, presence }, id, (state) => {
+    const others = members.filter(({ user }) => user.id !== studio.me?.id);
+    const marked = others.reduce((before, member) => withMarks(before, member.user.id, member), state);
+    return { ...marked, members, memberCount: members.length };
+  });
+}
+
+/** One person here or gone; or, in a conversation too large for that, only how many are here. */
+function present(studio: Studio, { conversation, user, state, count }: Extract<Input, { type: 'presence' }>): Studio {
+  const next =
+    user === null || studio.presence[user] === state
+      ? studio
+      : { ...studio, presence: { ...studio.presence, [user]: state } };
+  return at(next, conversation, (before) =>
+    before.hereCount === count ? before : { ...before, hereCount: count },
+  );
 }
 
 function typing(state: ConversationState, user: string, on: boolean, nowMs: number): ConversationState['typing'] {

@@ -10,6 +10,7 @@ import type {
   ConversationKind,
   Epoch,
   LogEvent,
+  Marks,
   Member,
   Message,
   MessageId,
@@ -32,6 +33,8 @@ export const IDLE_WINDOW = 100;
 export const MAX_RECENT = 100;
 /** Events held above a hole; past that the log is read again from the cursor, which is cheaper than keeping them. */
 export const MAX_HELD = 500;
+/** Quoted messages kept of a conversation; the ones that were asked for first make room. */
+export const MAX_QUOTED = 100;
 /** Ended runs remembered, so that a late delta does not bring an answer back to life. */
 export const MAX_ENDED_RUNS = 100;
 /** A typing notice without renewal fades after this; the senders of this client renew every 3 s. */
@@ -89,8 +92,16 @@ export interface ConversationState {
   readonly countedTo: Seq;
 
   readonly timeline: Timeline | null;
+  /** Messages outside the window that are answered inside it, as far as they were asked for. */
+  readonly quoted: Readonly<Record<MessageId, Message>>;
   readonly streams: Readonly<Record<MessageId, Stream>>;
   readonly members: readonly Member[] | null;
+  /** How far the others have come, from receipts and from the list of members. */
+  readonly marks: Readonly<Record<UserId, Marks>>;
+  /** How many are here, where there are too many to name; null where everybody is told of. */
+  readonly hereCount: number | null;
+  readonly blockedByMe: boolean;
+  readonly retentionDays: number | null;
   readonly typing: Readonly<Record<UserId, number>>;
 }
 

@@ -66,6 +66,11 @@ export class Session {
     this.#leave('');
   }
 
+  async erase(messages: 'keep' | 'erase', currentPassword?: string): Promise<void> {
+    await this.api.eraseMe(messages, currentPassword);
+    this.#leave('Your account is erased.');
+  }
+
   #leave(notice: string): void {
     this.view?.stop();
     this.view = null;

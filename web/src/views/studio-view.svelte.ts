@@ -7,7 +7,7 @@
 import { createContext } from 'svelte';
 import type { StudioClient } from '../connection/client';
 import type { ConnectionState } from '../connection/socket';
-import { explainError } from '../protocol/problems';
+import { Problem, explainError } from '../protocol/problems';
 import type { Account, ConversationId, MessageId, Seq } from '../protocol/words';
 import type { Kept } from '../state/kept';
 import { WELCOME_ROOM, landing } from '../state/select';
@@ -15,6 +15,7 @@ import type { ConversationState, Studio } from '../state/studio';
 import { placeFragment, readPlace } from './links';
 
 const HIDDEN_FRAME_MS = 200; // hidden pages get no animation frames; the title still counts what is unread
+const PATIENCE_MS = 3_000; // of an outage that nobody has to know about: a restart takes less
 const NOTICE_MS = 6_000;
 const ANNOUNCED_MS = 2_000; // screen readers take over what comes at once
 
@@ -42,6 +43,8 @@ export class StudioView {
   readonly me: Account;
   studio = $state.raw() as Studio;
   connection = $state.raw<ConnectionState>({ name: 'connecting', sinceMs: 0 });
+  /** Away for longer than can be passed over in silence. */
+  isAway = $state(false);
   place = $state.raw<ConversationId | null>(null);
   /** What had been read on coming to the open conversation: the line "New" stands after it. */
   newAfter = $state.raw<Seq | null>(null);
@@ -56,6 +59,7 @@ export class StudioView {
   #isEntered = false;
   #isDrawing = false;
   #noticeCount = 0;
+  #awayTimer: ReturnType<typeof setTimeout> | undefined;
   #stopListening: () => void = () => {};
 
   constructor(client: StudioClient, kept: Kept, me: Account) {
@@ -79,6 +83,7 @@ export class StudioView {
 
   stop(): void {
     this.#stopListening();
+    clearTimeout(this.#awayTimer);
     window.removeEventListener('hashchange', this.#followAddress);
     document.removeEventListener('visibilitychange', this.#show);
     this.client.stop();
@@ -86,7 +91,15 @@ export class StudioView {
 
   connectionChanged(state: ConnectionState): void {
     this.connection = state;
+    this.#lookAway(state);
     if (state.name === 'open' && this.#isEntered && this.open?.timeline === null) void this.#open(this.open.id);
+  }
+
+  #lookAway(state: ConnectionState): void {
+    clearTimeout(this.#awayTimer);
+    if (state.name === 'open' || state.name === 'closed') this.isAway = false;
+    else if (!this.isAway)
+      this.#awayTimer = setTimeout(() => (this.isAway = true), state.sinceMs + PATIENCE_MS - Date.now());
   }
 
   go(conversation: ConversationId | null): void {
@@ -205,8 +218,15 @@ export class StudioView {
 
   #open(place: ConversationId): Promise<boolean> {
     const { target } = this;
-    if (target?.conversation !== place) return this.attempt(() => this.client.open(place));
-    return this.attempt(() => this.client.loadAround(place, target.seq));
+    const isJump = target?.conversation === place;
+    return this.attempt(async () => {
+      try {
+        await (isJump ? this.client.loadAround(place, target.seq) : this.client.open(place));
+      } catch (error) {
+        const isShort = this.connection.name !== 'open' && !isJump; // the next connection loads it
+        if (!(isShort && error instanceof Problem && error.retryable)) throw error;
+      }
+    });
   }
 
   #draw(): void {

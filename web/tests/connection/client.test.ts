@@ -14,7 +14,7 @@ let clock: FakeClock;
 let network: FakeNetwork;
 let server: ModelServer;
 let asked: string[];
-let answers: Record<string, () => [number, object]>;
+let answers: Record<string, (request: string) => [number, object]>;
 let stored: Map<string, string>;
 let signedOut: number;
 let connections: ConnectionState[];
@@ -60,7 +60,7 @@ async function answer(request: string): Promise<Response> {
   asked.push(request);
   const scripted = Object.entries(answers).find(([start]) => request.startsWith(start));
   if (!scripted) throw new TypeError('no network');
-  const [status, body] = scripted[1]();
+  const [status, body] = scripted[1](request);
   return new Response(JSON.stringify(body), { status });
 }
 
@@ -124,6 +124,68 @@ describe('resuming', () => {
     expect(socket.of('subscribe').at(-1)).toMatchObject({ conversations: { 'c-new': { seq: 7 } } });
   });
 
+  test('takes up five hundred conversations in one frame', async () => {
+    newClient();
+    const many = Array.from({ length: 500 }, (_, n) =>
+      summary({ id: `0190a5c2-7b1e-7cc0-8000-${String(n).padStart(12, '0')}`, head: 1_000_000 + n, epoch: 'abcdef012345' }),
+    );
+    network.last.accept().say({ type: 'welcome', user: me, connection: 'k', heartbeat_s: 25, conversations: many });
+    const [frame, ...more] = network.last.of('subscribe');
+    expect([Object.keys(frame?.conversations ?? {}).length, more]).toEqual([500, []]);
+    expect(JSON.stringify(frame).length).toBeLessThan(65_536);
+  });
+
+  test('asks again, no sooner than it was told, for what the server is too busy to give', async () => {
+    const client = await opened();
+    const [first] = network.last.of('subscribe');
+    const busy = { type: 'error', code: 'overloaded', message: 'busy', retryable: true, retry_after_s: 3 };
+    network.last.say({ ...busy, id: first?.id });
+    await clock.pass(2_999);
+    expect(network.last.of('subscribe')).toHaveLength(1);
+    await clock.pass(1);
+    const [, second] = network.last.of('subscribe');
+    expect(second).toMatchObject({ conversations: { [ROOM]: { seq: 2, epoch: EPOCH } } });
+    network.last.say({ type: 'subscribed', id: second?.id, conversations: { [ROOM]: { error: 'unavailable' } } });
+    await clock.pass(5_000);
+    expect(network.last.of('subscribe')).toHaveLength(3);
+    network.last.say({ type: 'subscribed', id: network.last.of('subscribe')[2]?.id, conversations: { [ROOM]: { head: 2, epoch: EPOCH, reset: false, read: 0 } } });
+    await clock.pass(15_000);
+    expect(network.last.of('subscribe')).toHaveLength(3);
+    expect(room(client.store.studio).cursor).toBe(2);
+  });
+
+  test('a window that is read anew still holds what the reader looks at', async () => {
+    for (let n = 0; n < 300; n += 1) server.do({ do: 'send', who: 1, text: String(n) });
+    const client = newClient();
+    welcome();
+    answers[`GET /api/conversations/${ROOM}/messages`] = (request) => {
+      const asked = new URL(request.slice(4), 'http://studio').searchParams;
+      const before = asked.get('before');
+      return [200, server.page(server.head, { limit: Number(asked.get('limit')), ...(before && { before: Number(before) }) })];
+    };
+    await client.open(ROOM);
+    for (let page = 0; page < 3; page += 1) await client.loadOlder(ROOM);
+    client.store.dispatch({ type: 'local.follows', conversation: ROOM, follows: false });
+    const seqs = () => room(client.store.studio).timeline?.messages.map(({ seq }) => seq) ?? [];
+    const before = seqs();
+    expect(before.length).toBeGreaterThan(200);
+    network.last.say({ type: 'reset', conversation: ROOM, head: server.head, epoch: EPOCH });
+    await clock.pass(100);
+    expect(room(client.store.studio).isStale).toBe(false);
+    expect(seqs().filter((seq) => before.includes(seq))).toEqual(before);
+  });
+
+  test('waits as long as the studio says when it lets nobody in', async () => {
+    newClient();
+    answers['GET /api/auth/me'] = () => [503, { code: 'overloaded', detail: '', retryable: true, retry_after_s: 7 }];
+    network.last.end(1006);
+    await settled();
+    await clock.pass(6_999);
+    expect(network.sockets).toHaveLength(1);
+    await clock.pass(1);
+    expect(network.sockets).toHaveLength(2);
+  });
+
   test('asks again where a running answer lost a piece, but not with every delta', async () => {
     await opened();
     const delta = {
@@ -138,6 +200,35 @@ describe('resuming', () => {
     };
     network.last.say(delta).say({ ...delta, from: 13 });
     expect(network.last.of('subscribe')).toHaveLength(2);
+  });
+});
+
+describe('what is answered outside the window', () => {
+  const address = `GET /api/conversations/${ROOM}/messages/m-9`;
+  const quoted = (client: StudioClient) => room(client.store.studio).quoted['m-9'];
+  const said = { id: 'm-9', seq: 1, at: '', actor: { kind: 'user', id: 'u-bo', name: 'bo' }, text: 'long ago' };
+
+  test('is fetched once, and follows what happens to it', async () => {
+    const client = await opened();
+    answers = { [address]: () => [200, said] };
+    await Promise.all([client.loadQuoted(ROOM, 'm-9'), client.loadQuoted(ROOM, 'm-9')]);
+    expect(asked.filter((request) => request === address)).toHaveLength(1);
+    expect(quoted(client)?.text).toBe('long ago');
+    server.append('message.deleted', { kind: 'user', id: 'u-bo', name: 'bo' }, { id: 'm-9' });
+    network.last.say(rawEvent(2));
+    expect(quoted(client)).toMatchObject({ text: '', deleted_at: expect.any(String) });
+    await client.loadQuoted(ROOM, 'm-9'); // an answer that was on its way before the deletion
+    expect(quoted(client)?.text).toBe('');
+  });
+
+  test('and is no longer there is asked for once; without a connection again and again', async () => {
+    const client = await opened();
+    answers = {};
+    await client.loadQuoted(ROOM, 'm-9');
+    answers[address] = () => [404, { code: 'not_found', detail: '', retryable: false }];
+    await client.loadQuoted(ROOM, 'm-9');
+    await client.loadQuoted(ROOM, 'm-9');
+    expect([asked.filter((request) => request === address).length, quoted(client)]).toEqual([2, undefined]);
   });
 });
 
@@ -247,6 +338,30 @@ describe('commands', () => {
     await expect(stopped).resolves.toMatchObject({ seq: 4 });
   });
 
+  test('told to come again do, at the time that was said; the person never hears of it', async () => {
+    const client = await opened();
+    const reacted = client.edit(ROOM, 'm-1', 'new');
+    const [first] = network.last.of('edit');
+    network.last.say({ type: 'error', id: first?.id, code: 'rate_limited', message: '', retryable: true, retry_after_s: 2 });
+    await clock.pass(1_999);
+    expect(network.last.of('edit')).toHaveLength(1);
+    await clock.pass(1);
+    expect(network.last.of('edit')).toEqual([first, first]);
+    network.last.say({ type: 'ack', id: first?.id, seq: 3 });
+    await expect(reacted).resolves.toMatchObject({ seq: 3 });
+  });
+
+  test('refused by a draining server are asked of the next one', async () => {
+    const client = await opened();
+    const pinned = client.pin(ROOM, 'm-1', true);
+    const [first] = network.last.of('pin');
+    network.last.say({ type: 'error', id: first?.id, code: 'draining', message: '', retryable: true });
+    await reconnect();
+    expect(welcome().of('pin')).toEqual([first]);
+    network.last.say({ type: 'ack', id: first?.id, seq: 3 });
+    await expect(pinned).resolves.toMatchObject({ seq: 3 });
+  });
+
   test('give up after a while', async () => {
     const client = await opened();
     const pinned = client.pin(ROOM, 'm-1', true);
@@ -322,6 +437,75 @@ describe('reading', () => {
   });
 });
 
+describe('what came in', () => {
+  const told = () => network.last.of('delivered').map(({ seq }) => seq);
+  const news = (count: number) => {
+    for (let n = 0; n < count; n += 1) {
+      server.do({ do: 'send', who: 1, text: 'news' });
+      network.last.say(rawEvent(server.head - 1));
+    }
+  };
+
+  test('is told as delivered, once for many, then at most once a second, and always to the end', async () => {
+    await opened();
+    news(20);
+    expect(told()).toEqual([]);
+    await clock.pass(200);
+    expect(told()).toEqual([22]);
+    news(1);
+    await clock.pass(200);
+    news(1);
+    expect(told()).toEqual([22]);
+    await clock.pass(1_000);
+    expect(told()).toEqual([22, 24]);
+  });
+
+  test('is not told twice: not after reading it, not when it comes again, not for my own', async () => {
+    const client = await opened();
+    news(1);
+    client.read(ROOM, 3);
+    network.last.say(rawEvent(2));
+    server.do({ do: 'send', who: 0, text: 'mine' });
+    network.last.say(rawEvent(3));
+    await clock.pass(5_000);
+    expect(told()).toEqual([]);
+  });
+
+  test('only counts up to the first hole, and then goes on', async () => {
+    await opened();
+    for (const text of ['3', '4', '5']) server.do({ do: 'send', who: 1, text });
+    network.last.say(rawEvent(4)).say(rawEvent(2));
+    await clock.pass(200);
+    expect(told()).toEqual([3]);
+    answers[`GET /api/conversations/${ROOM}/events`] = () => [
+      200,
+      { events: server.log.slice(3), head: 5, epoch: EPOCH },
+    ];
+    await clock.pass(3_000);
+    expect(told()).toEqual([3, 5]);
+  });
+
+  test('just before the connection was lost is told after the next welcome', async () => {
+    await opened();
+    news(1);
+    network.last.end(1006);
+    await clock.pass(2_000);
+    welcome(3);
+    await clock.pass(2_000);
+    expect(told()).toEqual([3]);
+  });
+
+  test('while nobody was there is told of private chats, whose list shows it', async () => {
+    newClient();
+    const chat = { ...summary({ id: 'c-bo', head: 7, unread: 2 }), kind: 'private' };
+    network.last
+      .accept()
+      .say({ type: 'welcome', user: me, connection: 'k', heartbeat_s: 25, conversations: [chat, summary({ head: 9, unread: 3 })] });
+    await clock.pass(1_000);
+    expect(network.last.of('delivered')).toEqual([{ type: 'delivered', conversation: 'c-bo', seq: 7 }]);
+  });
+});
+
 describe('typing', () => {
   test('is renewed every few seconds and taken back when the person stops or sends', async () => {
     const client = await opened();
@@ -348,6 +532,19 @@ describe('the end of a session', () => {
     await settled();
     await clock.pass(60_000);
     expect([signedOut, network.sockets.length]).toEqual([1, 1]);
+  });
+
+  test('is not asked about at every attempt', async () => {
+    newClient();
+    for (let attempt = 0; attempt < 4; attempt += 1) {
+      network.last.end(1006);
+      await clock.pass(1_800);
+    }
+    expect(asked.filter((request) => request.endsWith('/api/auth/me'))).toHaveLength(1);
+    await clock.pass(10_000);
+    network.last.end(1006);
+    await settled();
+    expect(asked.filter((request) => request.endsWith('/api/auth/me'))).toHaveLength(2);
   });
 
   test('by a final code leads to the door; a server that is merely away does not', async () => {

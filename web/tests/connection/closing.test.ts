@@ -36,9 +36,10 @@ test('whoever was told to slow down does', () => {
   ]);
 });
 
-test('pauses double up to half a minute and spread over their upper half', () => {
+test('pauses double up to half a minute, and spread over all of it', () => {
   const most = Array.from({ length: 12 }, (_, attempt) => pauseMs(attempt, () => 0.999999));
   expect(most.slice(0, 4)).toEqual([400, 800, 1_600, 3_200]);
   expect(Math.max(...most)).toBe(30_000);
-  most.forEach((pause, attempt) => expect(pauseMs(attempt, () => 0)).toBe(pause / 2));
+  most.forEach((_, attempt) => expect(pauseMs(attempt, () => 0)).toBe(50));
+  expect(pauseMs(0, () => 0.5)).toBe(225);
 });

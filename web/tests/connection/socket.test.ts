@@ -44,7 +44,7 @@ describe('a connection', () => {
 
   test('comes back after a pause, again and again', async () => {
     network.last.accept().say(welcome).end(1006);
-    await clock.pass(299);
+    await clock.pass(224);
     expect(network.sockets).toHaveLength(1);
     await clock.pass(1);
     expect(network.sockets).toHaveLength(2);
@@ -77,6 +77,44 @@ describe('a connection', () => {
   test('honours when a draining server wants it back', async () => {
     network.last.accept().say(welcome).say({ type: 'drain', reconnect_in_ms: 7_000 }).end(1012);
     await clock.pass(6_999);
+    expect(network.sockets).toHaveLength(1);
+    await clock.pass(1);
+    expect(network.sockets).toHaveLength(2);
+  });
+
+  test('works with a draining server until it closes, and counts the slot from when it was told', async () => {
+    network.last.accept().say(welcome).say({ type: 'drain', reconnect_in_ms: 3_000 });
+    expect(connection.send({ type: 'ping' })).toBe(true);
+    await clock.pass(1_000);
+    network.last.end(1012);
+    await clock.pass(1_999);
+    expect(network.sockets).toHaveLength(1);
+    await clock.pass(1);
+    expect(network.sockets).toHaveLength(2);
+  });
+
+  test('counts as away from its slot on, since until then all goes as planned', async () => {
+    network.last.accept().say(welcome).say({ type: 'drain', reconnect_in_ms: 3_000 });
+    const slotMs = clock.nowMs() + 3_000;
+    network.last.end(1012);
+    expect(states.at(-1)).toEqual({ name: 'waiting', sinceMs: slotMs });
+  });
+
+  test('that is closed after its slot comes back like any other', async () => {
+    network.last.accept().say(welcome).say({ type: 'drain', reconnect_in_ms: 500 });
+    await clock.pass(5_000);
+    network.last.end(1012);
+    await clock.pass(224);
+    expect(network.sockets).toHaveLength(1);
+    await clock.pass(1);
+    expect(network.sockets).toHaveLength(2);
+  });
+
+  test('comes no sooner than it was told, whoever hurries', async () => {
+    network.last.end(1006);
+    connection.notBefore(clock.nowMs() + 9_000);
+    await clock.pass(8_999);
+    connection.hurry();
     expect(network.sockets).toHaveLength(1);
     await clock.pass(1);
     expect(network.sockets).toHaveLength(2);

@@ -68,6 +68,17 @@ describe('server frames', () => {
     expect(frame).toMatchObject({ conversations: { a: { error: 'not_found' }, b: { head: 1, reset: false } } });
   });
 
+  test('presence names one person, or tells only how many are here', () => {
+    const one = { type: 'presence', conversation: 'c', user: 'u', state: 'online' };
+    expect(decode(one)).toEqual({ ...one, count: null });
+    const many = { type: 'presence', conversation: 'c', count: 214 };
+    expect(decode(many)).toMatchObject({ conversation: 'c', user: null, count: 214 });
+  });
+
+  test('what is read was delivered, also where nobody says so', () => {
+    expect(decode({ type: 'receipt', conversation: 'c', user: 'u', read: 4 })).toMatchObject({ delivered: 4, read: 4 });
+  });
+
   test('a broken shape of a known type is a fault, and says which field', () => {
     expect(() => decode({ ...happening, seq: -1, kind: 'x', data: {} })).toThrow(WrongShape);
     expect(() => decode({ ...happening, kind: 'message.created', data: { text: 'no id' } })).toThrow(

@@ -21,6 +21,7 @@ const members: Input = {
   members: people.map((name) => ({
     user: { id: `u-${name}`, username: name, role: 'member' as const },
     role: 'member' as const,
+    delivered: 0,
     read: 0,
     presence: 'online' as const,
   })),

@@ -78,6 +78,15 @@ describe('the outbox', () => {
     expect(ids(play(failed, [{ type: 'local.discard', id: 'k' }]))).toEqual([]);
   });
 
+  test('a refusal of a server that is about to go is forgotten with it', () => {
+    const refused = play(welcomed(0), [send('k'), refusal('k', 'draining', true, 5)]);
+    expect(due(refused, 4_999)).toEqual([]);
+    const parted = play(refused, [{ type: 'local.disconnected' }]);
+    expect(due(parted, 0)).toMatchObject([{ frame: { id: 'k' }, code: null, attempts: 0 }]);
+    const busy = play(welcomed(0), [send('k'), refusal('k', 'rate_limited', true, 5), { type: 'local.disconnected' }]);
+    expect(due(busy, 4_999)).toEqual([]);
+  });
+
   test('refusals in a row wait ever longer, up to half a minute', () => {
     const often = play(welcomed(0), [
       send('k'),

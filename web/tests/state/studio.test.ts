@@ -27,7 +27,7 @@ describe('unread', () => {
   });
 
   test('what was read on another device is read here', () => {
-    const frame = { type: 'receipt', conversation: ROOM, user: me.id, read: 4 } as const;
+    const frame = { type: 'receipt', conversation: ROOM, user: me.id, delivered: 4, read: 4 } as const;
     expect(room(play(welcomed(4, { unread: 3 }), [frame])).unread).toBe(0);
     expect(room(play(welcomed(4, { unread: 3 }), [{ ...frame, user: 'u-bo' }])).unread).toBe(3);
   });
@@ -57,6 +57,24 @@ describe('people', () => {
       'a and b are typing…',
       'Several people are typing…',
     ]);
+  });
+
+  test('in a large room are a number, until they are few enough to be named again', () => {
+    const count = { type: 'presence', conversation: ROOM, user: null, state: 'online', count: 214 } as const;
+    const crowded = play(welcomed(0), [count]);
+    expect([room(crowded).hereCount, crowded.presence]).toEqual([214, {}]);
+    const named = play(crowded, [{ ...count, user: 'u-bo', count: null }]);
+    expect([room(named).hereCount, named.presence]).toEqual([null, { 'u-bo': 'online' }]);
+  });
+
+  test('whom I block is blocked in our private chat and nowhere else', () => {
+    const chat = { ...summary({ id: 'c-bo' }), kind: 'private', peer: { id: 'u-bo', username: 'bo', role: 'member' } } as const;
+    const before = play(welcomed(0), [{ type: 'conversation.added', conversation: chat }]);
+    const blocked = play(before, [{ type: 'local.blocked', user: 'u-bo', on: true }]);
+    expect([blocked.conversations['c-bo']?.blockedByMe, room(blocked).blockedByMe]).toEqual([true, false]);
+    expect(play(blocked, [{ type: 'local.blocked', user: 'u-bo', on: false }]).conversations).toEqual(before.conversations);
+    const elsewhere = play(before, [{ type: 'conversation.added', conversation: { ...chat, blocked_by_me: true } }]);
+    expect(elsewhere.conversations['c-bo']?.blockedByMe).toBe(true);
   });
 
   test('my own new role is mine at once', () => {

@@ -19,6 +19,7 @@ export function summary(more: Partial<{ id: string; head: number; read: number; 
     read: 0,
     unread: 0,
     peer: null,
+    blocked_by_me: false,
     ...more,
   } as const;
 }

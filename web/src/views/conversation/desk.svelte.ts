@@ -10,6 +10,8 @@ export class Desk {
   active = $state.raw<MessageId | null>(null);
   /** The message that gets the next emoji, and the button beside which to offer them. */
   reactTo = $state.raw<{ readonly message: Message; readonly beside: HTMLElement } | null>(null);
+  /** The message whose readers are shown, and the button beside which to show them. */
+  seen = $state.raw<{ readonly message: Message; readonly beside: HTMLElement } | null>(null);
   isPanelOpen = $state(false);
   toEnd: () => void = () => {};
   showMessage: (id: MessageId) => void = () => {};

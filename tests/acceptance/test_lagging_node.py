@@ -1,0 +1,94 @@
+"""A node that has not heard yet what another one has told: nobody gets more, less or anything twice because of it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from server.hub import feeds
+from server.storage.database import Database
+from tests.running_studio import Person, RunningStudio, run_studio
+
+
+@pytest.fixture
+async def deaf(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningStudio]:
+    """A second node on the database of `studio` that hears nothing of it, and does not look either."""
+    monkeypatch.setattr(feeds, "COMPARE_EVERY_S", 3600.0)
+    async with run_studio(database) as running:
+        yield running
+
+
+def at(node: RunningStudio, person: Person) -> Person:
+    """The same person, at another node."""
+    there = Person(node.port, person.id, person.name)
+    there.token = person.token
+    there.http.headers["authorization"] = f"Bearer {person.token}"
+    return there
+
+
+async def test_a_cursor_from_a_node_that_knew_more_is_no_reason_for_a_reset(
+    deaf: RunningStudio, studio: RunningStudio
+) -> None:
+    ana = await studio.person("ana")
+    room = await ana.room()
+    async with at(deaf, ana) as elsewhere, elsewhere.socket("/ws", room) as old, ana.socket("/ws", room) as socket:
+        for number in range(5):
+            await socket.say(room, f"{number}")
+        seen = await socket.event("message.created", seq=5)
+        epoch = next(c["epoch"] for c in socket.welcome["conversations"] if c["id"] == room)
+        async with elsewhere.socket() as resumed:
+            answer = await resumed.subscribe({room: {"seq": seen["seq"], "epoch": epoch}})
+            assert answer["conversations"][room] | {"read": 0} == {
+                "head": 5, "epoch": epoch, "first": 1, "reset": False, "read": 0,
+            }  # fmt: skip
+            await resumed.say(room, "after")
+            await resumed.event("message.created", seq=6)
+            await resumed.settle()
+            assert [event["seq"] for event in resumed.events(room)] == [6]
+        # The repair that the newcomer asked for served who was there before, too.
+        await old.event("message.created", seq=6)
+        assert [event["seq"] for event in old.events(room)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_an_impossible_cursor_is_a_reset(deaf: RunningStudio, studio: RunningStudio) -> None:
+    ana = await studio.person("ana")
+    room = await ana.room()
+    async with at(deaf, ana) as elsewhere, elsewhere.socket("/ws", room), ana.socket("/ws", room) as socket:
+        await socket.say(room, "one")
+        epoch = next(c["epoch"] for c in socket.welcome["conversations"] if c["id"] == room)
+        async with elsewhere.socket() as resumed:
+            answer = await resumed.subscribe({room: {"seq": 99, "epoch": epoch}})
+            assert answer["conversations"][room]["reset"] is True
+
+
+@pytest.mark.parametrize("is_cursor_given", [True, False])
+async def test_who_comes_later_sees_nothing_from_before_at_a_node_that_lags(
+    deaf: RunningStudio, studio: RunningStudio, is_cursor_given: bool
+) -> None:
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    room = await ana.room()
+    async with at(deaf, ana) as elsewhere, elsewhere.socket("/ws", room), ana.socket("/ws", room) as socket:
+        for number in range(5):
+            await socket.say(room, f"secret {number}")
+        await ana.call("PUT", f"/api/conversations/{room}/members/{ben.id}", {"role": "member"}, expect=201)
+        async with at(deaf, ben) as guest, guest.socket() as his:
+            await his.subscribe({room: {"seq": 0} if is_cursor_given else None})
+            await his.say(room, "hello")
+            await his.event("message.created", seq=7)
+            await his.settle()
+            assert min(event["seq"] for event in his.events(room)) >= 6
+            assert not any("secret" in str(event) for event in his.events(room))
+
+
+async def test_a_kick_that_is_long_over_costs_nobody_the_room(deaf: RunningStudio, studio: RunningStudio) -> None:
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    room = await ana.room(members=[ben.id])
+    async with at(deaf, ana) as elsewhere, elsewhere.socket("/ws", room), ana.socket("/ws", room) as socket:
+        await ana.call("DELETE", f"/api/conversations/{room}/members/{ben.id}", expect=204)
+        await ana.call("PUT", f"/api/conversations/{room}/members/{ben.id}", {"role": "member"}, expect=201)
+        async with at(deaf, ben) as again, again.socket() as his:
+            await his.subscribe({room: None})  # at a node that has heard neither of the kick nor of the return
+            ack = await his.say(room, "here again")
+            await his.event("message.created", seq=ack["seq"])
+            last = await socket.say(room, "welcome back")
+            await deaf.parts.hub._feeds.compare()
+            await his.event("message.created", seq=last["seq"])
