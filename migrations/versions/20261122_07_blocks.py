@@ -139,4 +139,4 @@ def _function(
             FROM fact f LEFT JOIN fresh ON fresh.n = f.n ORDER BY f.n;
         END
         $function$
-    """
+    """  # noqa: S608

@@ -144,8 +144,8 @@ class Feed:
     def go_live(self, listener: Listener, write: Write, seq: int) -> bytes | None:
         """Make a listener that has everything up to `seq` live, and return what must be written to it first.
 
-        None: the ring does not reach back to `seq`, read the log and try again; or this feed has not heard of `seq` yet,
-        which another node told first. No await may stand between this call and the write, or what comes next would
+        None: the ring does not reach back to `seq`, read the log and try again; or this feed has not heard of `seq`
+        yet, which another node told first. No await may stand between this call and the write, or what comes next would
         overtake it.
         """
         self.flush()

@@ -7,7 +7,7 @@ order of the log.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from loguru import logger
@@ -94,7 +94,7 @@ class Hub:
         self.summary_of: SummaryOf | None = None
         self.on_block: Callable[[str, str], Awaitable[None]] | None = None  # of a user's private chat
         self.live_answers_of: Callable[[str], Iterable[ServerFrame]] = lambda _: ()
-        self.here: Callable[[str], Set[str]] = lambda _: frozenset()  # who is present in a conversation, on any node
+        self.is_online: Callable[[str], bool] = lambda _: False  # whether a user is present on any node
         self.on_gap: Callable[[], None] = lambda: None  # for what else the bus may have lost
 
     async def open(self) -> None:

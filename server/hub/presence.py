@@ -67,7 +67,7 @@ class Presence:
         self._askers: set[str] = set()
         self._renewed_s = 0.0  # how long ago
         self._task: asyncio.Task[None] | None = None
-        hub.here = self.here
+        hub.is_online = self.is_online
         metrics.presence_shed.set(not is_on)
 
     async def open(self) -> None:
@@ -111,6 +111,10 @@ class Presence:
 
     def here(self, conversation: str) -> Set[str]:
         return self._whereabouts.here(conversation)
+
+    def is_online(self, user: str) -> bool:
+        """Present in some conversation, whichever: who has not opened a new chat yet is no stranger in it."""
+        return self._whereabouts.is_anywhere(user)
 
     # Once a second
 

@@ -108,11 +108,10 @@ class Rooms:
 
     async def members(self, identity: Identity, conversation: str) -> list[Member]:
         """With both cursors of each: what receipts told, for whoever was away. Behind a block nobody is online."""
-        here = self._hub.here(conversation)
         return [
             replace(
                 state.member,
-                presence="online" if not state.is_hidden and state.member.user.id in here else "offline",
+                presence="online" if not state.is_hidden and self._hub.is_online(state.member.user.id) else "offline",
             )
             for state in await self._conversations.members(conversation, identity.user_id)
         ]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 class Whereabouts:
     def __init__(self) -> None:
         self._nodes: dict[str, dict[str, set[str]]] = {}  # node → conversation → users
+        self._places: dict[str, int] = {}  # user → in how many conversations they are present
         self._present: dict[str, dict[str, int]] = {}  # conversation → user → how many nodes say so
         self._moved: dict[str, dict[str, bool]] = {}  # conversation → user → whether they were here at the last word
 
@@ -25,6 +26,7 @@ class Whereabouts:
         present = self._present.setdefault(conversation, {})
         present[user] = present.get(user, 0) + 1
         if present[user] == 1:
+            self._places[user] = self._places.get(user, 0) + 1
             self._moved.setdefault(conversation, {}).setdefault(user, False)
 
     def go(self, node: str, conversation: str, user: str) -> None:
@@ -39,6 +41,9 @@ class Whereabouts:
         present[user] -= 1
         if not present[user]:
             del present[user]
+            self._places[user] -= 1
+            if not self._places[user]:
+                del self._places[user]
             self._moved.setdefault(conversation, {}).setdefault(user, True)
             if not present:
                 del self._present[conversation]
@@ -55,6 +60,9 @@ class Whereabouts:
 
     def here(self, conversation: str) -> Set[str]:
         return self._present.get(conversation, {}).keys()
+
+    def is_anywhere(self, user: str) -> bool:
+        return user in self._places
 
     # What has not been passed on
 

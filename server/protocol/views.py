@@ -96,8 +96,8 @@ class MessagePage(View, frozen=True, kw_only=True):
 
 
 class EventPage(View, frozen=True, kw_only=True):
-    """`first` is the first seq that the caller may read: below it the log is not kept, or not theirs. A caller that stood
-    below it has missed something."""
+    """`first` is the first seq that the caller may read: below it the log is not kept, or not theirs. A caller that
+    stood below it has missed something."""
 
     events: list[Event]
     head: int

@@ -91,6 +91,19 @@ async def test_who_comes_and_goes_at_another_node_is_told_once(
         assert states(hers, ana) == states(also_hers, ana) == ["online"]
 
 
+async def test_somebody_at_another_node_is_online_in_a_chat_they_have_not_seen(
+    nodes: tuple[RunningStudio, RunningStudio],
+) -> None:
+    first, second = nodes
+    ana, ben = await first.person("ana"), await first.person("ben")
+    room = await ben.room()
+    async with at(second, ben, room):
+        await until(shows(first, room, ben))
+        chat = await ana.call("POST", "/api/conversations", {"kind": "private", "members": [ben.id]}, expect=201)
+        members = await ana.call("GET", f"/api/conversations/{chat['id']}/members", expect=200)
+        assert {m["user"]["username"]: m["presence"] for m in members["members"]} == {"ana": "offline", "ben": "online"}
+
+
 async def test_a_node_that_begins_later_learns_who_is_here(database: Database, redis_server: RedisServer) -> None:
     async with run_studio(database, redis_url=redis_server.url) as first:
         ana, ben = await first.person("ana"), await first.person("ben")

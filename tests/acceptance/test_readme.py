@@ -37,5 +37,4 @@ def test_every_setting_the_readme_names_exists_and_every_setting_is_named() -> N
 
     text = README.read_text().partition("## Settings")[2].partition("\n## ")[0]
     named = {name.lower() for name in re.findall(r"`([A-Z_]{3,})`", text)} - {"chat_studio_"}
-    unnamed_on_purpose = {"redis_url", "workers"}  # they say themselves that they are of no use yet
-    assert named == set(Settings.model_fields) - unnamed_on_purpose
+    assert named == set(Settings.model_fields)

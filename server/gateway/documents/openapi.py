@@ -133,7 +133,7 @@ def error_types() -> list[type[ChatError]]:
     waiting = list(ChatError.__subclasses__())
     while waiting:
         shape = waiting.pop(0)
-        if "code" in vars(shape):
+        if "code" in vars(shape) and shape.__module__ == ChatError.__module__:  # the closed list, not a client's own
             found.setdefault(shape.code, shape)
         waiting.extend(shape.__subclasses__())
     return sorted(found.values(), key=lambda error: (error.status, error.code))

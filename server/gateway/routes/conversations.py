@@ -139,8 +139,8 @@ async def get(call: Call) -> Conversation:
 
 @routes.patch("/api/conversations/{conversation}", permission=Permission.READ)
 async def change(call: Call, body: ConversationChange) -> Conversation:
-    """Change what is named; a null clears. It takes a moderator; for `retention_days`, after which messages go, an owner
-    or an admin of the studio."""
+    """Change what is named; a null clears. It takes a moderator; for `retention_days`, after which messages go, an
+    owner or an admin of the studio."""
     update = SettingsDraft(
         title=body.title, visibility=body.visibility, model=body.model, system_prompt=body.system_prompt,
         retention_days=body.retention_days,

@@ -92,6 +92,8 @@ def test_whoever_believes_what_was_passed_on_knows_who_is_here(taken: list[Step]
         for who, is_here in whereabouts.take(room, 200):
             (believed[room].add if is_here else believed[room].discard)(who)
         assert believed[room] == here
+    for user in PEOPLE:
+        assert whereabouts.is_anywhere(user) == any(who == user for _, _, who in facts)
     for node in NODES:
         mine = Counter(where for on, where, _ in facts if on == node)
         assert {room: len(users) for room, users in whereabouts.of(node).items()} == dict(mine)
