@@ -100,7 +100,8 @@ class PreparedSocket:
 
     def limit_unsent(self, most_bytes: int) -> None:
         """`on_full` hears when more than this is unsent, and when three quarters of it have drained."""
-        self._protocol.transport.set_write_buffer_limits(most_bytes, most_bytes // 4)
+        if not self._protocol.transport.is_closing():  # a dead one raises
+            self._protocol.transport.set_write_buffer_limits(most_bytes, most_bytes // 4)
 
     @property
     def unsent(self) -> int:

@@ -88,6 +88,7 @@ class Hub:
         self._prepare = prepare
         self._feeds = Feeds(bus, reader, prepare, self._effects, self._on_other_log)
         self._connections: dict[str, dict[Connection, None]] = {}
+        self.connection_count = 0  # kept, not counted: each socket asks for it at each heartbeat
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._asked: dict[str, float] = {}  # when other nodes were last asked for the answers of a conversation
@@ -112,13 +113,16 @@ class Hub:
         user = connection.user_id
         sockets = self._connections.setdefault(user, {})
         sockets[connection] = None
+        self.connection_count += 1
         if len(sockets) == 1:
             await self._bus.listen([user_topic(user)], self._on_notice)
 
     def detach(self, connection: Connection) -> None:
         user = connection.user_id
         sockets = self._connections.get(user, {})
-        sockets.pop(connection, None)
+        if connection in sockets:
+            del sockets[connection]
+            self.connection_count -= 1
         if not sockets and self._connections.pop(user, None) is not None:
             self.spawn(self._unlisten_unless_online(user))
 
@@ -128,10 +132,6 @@ class Hub:
 
     def connections(self) -> list[Connection]:
         return [connection for sockets in self._connections.values() for connection in sockets]
-
-    @property
-    def connection_count(self) -> int:
-        return sum(map(len, self._connections.values()))
 
     @property
     def feed_count(self) -> int:

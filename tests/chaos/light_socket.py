@@ -48,11 +48,11 @@ class LightSocket(asyncio.Protocol):
     @classmethod
     async def open(
         cls, port: int, token: str, on_text: Callable[[bytes], None], on_closed: Callable[[int | None], None],
-        path: str = "/ws", source: str | None = None,
+        path: str = "/ws", source: str | None = None, timeout_s: float = OPEN_TIMEOUT_S,
     ) -> "LightSocket":  # fmt: skip
         """`source` is the address to come from. Raises `OSError`, `TimeoutError` or `NotLetIn`."""
         made = cls(on_text, on_closed)
-        async with asyncio.timeout(OPEN_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             await made._loop.create_connection(
                 lambda: made, "127.0.0.1", port, local_addr=(source, 0) if source else None
             )

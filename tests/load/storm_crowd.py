@@ -23,6 +23,7 @@ from typing import Any
 
 import uvloop
 
+from server.client.link import OPENING_S
 from tests.chaos.light_socket import LightSocket, NotLetIn
 from tests.load.machine import raise_open_files
 
@@ -66,13 +67,14 @@ class Guest:
             self._is_welcome = False
             try:
                 self.socket = await LightSocket.open(
-                    self._port, self._token, self._hear, self._closed, source=self._source
+                    self._port, self._token, self._hear, self._closed, source=self._source, timeout_s=OPENING_S
                 )
             except NotLetIn as refusal:
                 self._tally["refused"] += 1
                 await asyncio.sleep((refusal.retry_after_s or TURNED_AWAY_S) + random.random() * JITTER_S)
-            except (OSError, TimeoutError):
+            except (OSError, TimeoutError) as error:
                 self._tally["failed"] += 1
+                self._tally[f"failed by {type(error).__name__}"] += 1
                 await asyncio.sleep(TURNED_AWAY_S + random.random() * JITTER_S)
         self._subscribe()
 
@@ -104,9 +106,18 @@ class Guest:
             self._is_welcome = True
             self._subscribe()
         elif text.startswith(b'{"type":"error"'):
-            self._tally["errors"] += 1
-            again_s = json.loads(text).get("retry_after_s", TURNED_AWAY_S)
-            asyncio.get_running_loop().call_later(again_s + random.random() * JITTER_S, self._subscribe)
+            self._refused(json.loads(text))
+
+    def _refused(self, error: dict[str, Any]) -> None:
+        self._tally["errors"] += 1
+        self._tally[f"errors {error['code']}"] += 1
+        socket, pause_s = self.socket, error.get("retry_after_s", TURNED_AWAY_S) + random.random() * JITTER_S
+
+        def again() -> None:
+            if self.socket is socket:  # a new one has asked by itself
+                self._subscribe()
+
+        asyncio.get_running_loop().call_later(pause_s, again)
 
     def _take(self, room: bytes, seq: int) -> None:
         have = self._cursors.get(room, 0)
