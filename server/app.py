@@ -133,7 +133,7 @@ class Parts:
             webhooks=WebhookDesk(self.webhooks, notes, self.log_readers, self.outbound, calls),
             dead_letters=DeadLetterDesk(letters, self.log_readers),
         )
-        self.heartbeat = Heartbeat(self.hub, self.conversations)
+        self.heartbeat = Heartbeat(self.hub, self.conversations, self.bus.is_healthy)
         self.retention = Retention(database, settings.retention_days)
         self.grant_watch = GrantWatch(self.hub, self.studio.accounts.access)
         self._pruning: asyncio.Task[None] | None = None

@@ -35,6 +35,7 @@ from server.storage.schema import SchemaError, bring_up_to_date
 
 BACKLOG = 4096  # a storm of reconnects waits in the kernel rather than being refused
 WATCH_S = 1.0
+PUT_AWAY_TIMEOUT_S = 5.0  # what remains of the 30 s of a stop when the drain has had its time
 
 Announce = Callable[[Settings, Accounts, socket.socket], Awaitable[None]]
 
@@ -112,7 +113,8 @@ def plain_reasons(settings: Settings, stop: "Stop") -> Iterator[None]:
 class Stop:
     """What SIGINT and SIGTERM mean: while the studio starts, give the start up in order; once it serves, drain.
 
-    From the first moment on: a signal that nobody waits for would end us at once and leave our Postgres behind.
+    From the first moment on: a signal that nobody waits for would end us at once and leave our Postgres behind. So
+    would SIGHUP, which means nothing until somebody sets `on_hangup`, and nothing any more once a stop is ordered.
     """
 
     def __init__(self) -> None:
@@ -122,6 +124,8 @@ class Stop:
         self._ordered: asyncio.Future[None] = loop.create_future()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._order, signal.Signals(number).name)
+        self.on_hangup: Callable[[], None] | None = None
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     @property
     def is_ordered(self) -> bool:
@@ -136,6 +140,12 @@ class Stop:
             self._starting.cancel()
         else:
             self._ordered.set_result(None)
+
+    def _hang_up(self) -> None:
+        if self.on_hangup is None or self.is_ordered:
+            logger.info("SIGHUP: ignored, there are no workers to replace now")
+        else:
+            self.on_hangup()
 
     def has_started(self) -> "asyncio.Future[None]":
         """From here on a signal cancels nothing; it is told by the future."""
@@ -190,7 +200,7 @@ async def run_studio(
         if keeping is not None:
             keeping.cancel()
         try:
-            await asyncio.wait_for(parts.close(), 5.0)
+            await asyncio.wait_for(parts.close(), PUT_AWAY_TIMEOUT_S)
         except TimeoutError:
             logger.warning("some work did not end in time; unfinished runs will be marked by the next start")
         if worker is not None:

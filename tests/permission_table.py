@@ -43,6 +43,7 @@ OVER_HTTP = """
     GET    /api/conversations/{conversation}/events                                      yes yes yes yes yes
     GET    /api/conversations/{conversation}/webhooks                                    yes yes no  no  no
     POST   /api/conversations/{conversation}/webhooks                                    yes yes no  no  no
+    GET    /api/conversations/{conversation}/webhook-hosts                               yes yes yes yes yes
     GET    /api/conversations/{conversation}/webhooks/{webhook}                          yes yes no  no  no
     PATCH  /api/conversations/{conversation}/webhooks/{webhook}                          yes yes no  no  no
     DELETE /api/conversations/{conversation}/webhooks/{webhook}                          yes yes no  no  no

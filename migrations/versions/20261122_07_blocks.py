@@ -128,7 +128,8 @@ def _function(
                     people_only
                 FROM fresh
             ), head AS (
-                UPDATE heads h SET last_seq = v.last_seq, message_count = v.message_count, updated_at = v.at
+                UPDATE heads h SET last_seq = v.last_seq, message_count = v.message_count,
+                    updated_at = clock_timestamp()
                 FROM (
                     SELECT conversation, max(new_seq) AS last_seq, max(ordinal) AS message_count, max(at) AS at
                     FROM fresh GROUP BY conversation

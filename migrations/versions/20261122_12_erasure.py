@@ -1,4 +1,12 @@
-"""Erasure of accounts: which are under way, and how to find what somebody has left behind."""
+"""Erasure of accounts: which are under way, and how to find what somebody has left behind.
+
+What an operator sees in a studio with a long log: while the indexes on `events` and `reactions` are made, nobody can
+write to these tables. Both read the whole log once, a few seconds for ten million events on a disk that is not busy;
+sends are refused meanwhile as something to be tried again, which clients do by themselves, and reading goes on.
+Postgres makes no index on a partitioned table beside writers in one step, and not at all inside a transaction, in which
+a restore runs this. Whoever cannot spare the seconds makes them before the upgrade, on each partition `events_0` …
+`events_7`, with the expressions below and CREATE INDEX CONCURRENTLY: an index of the partition that fits is taken over.
+"""
 
 from alembic import op
 

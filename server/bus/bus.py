@@ -69,12 +69,14 @@ class AnswersWanted(msgspec.Struct, frozen=True, tag="answers"):
 
 class PresenceChanged(msgspec.Struct, frozen=True, tag="presence"):
     """Who has come to a conversation on `node`, and who has gone from it there, by conversation. Each one renews the
-    node's lease, an empty one does nothing else.
+    node's lease, an empty one does nothing else. `digest` is that of all that the node has said once this is heard:
+    who knows something else has missed a part and asks. None: there is still something to be said.
     """
 
     node: str
     came: dict[str, list[str]] = {}
     went: dict[str, list[str]] = {}
+    digest: int | None = None
 
 
 class PresenceWanted(msgspec.Struct, frozen=True, tag="presence_wanted"):

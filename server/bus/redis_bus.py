@@ -3,10 +3,11 @@
 In:   notices of this node; `listen` and `unlisten`; whatever happens to Redis.
 Out:  the same notices at the other nodes; `on_gap` where some may have been lost.
 Promises: `publish` neither waits nor raises. This node's own listener is called at once, in its own turn of the event
-loop, and the echo from Redis is ignored. Notices of one topic that this node publishes arrive in order. Every call has
-a deadline of a second or less. After every reconnect all topics are subscribed again and then `on_gap` is called; what
-this node could not send makes the other nodes compare as soon as it can send again. `is_healthy` is the word of a probe
-that goes the whole way, through the queue, Redis and the subscription, about once a second.
+loop, and the echo from Redis is ignored. Notices of one topic that this node publishes arrive in order. `listen` waits
+a second at most, `open` two, `close` half a second. A connection that fails is tried again, however often. After every
+reconnect all topics are subscribed again and then `on_gap` is called; what this node could not send makes the other
+nodes compare as soon as it can send again. `is_healthy` is the word of a probe that goes the whole way, through the
+queue, Redis and the subscription, about once a second.
 
 Two connections, since one that subscribes may do nothing else in RESP2, and so that a burst in one direction does not
 hold up the other. We read and write on redis-py's connections directly: its `PubSub` retries, reconnects and checks on
@@ -36,6 +37,7 @@ OPEN_DEADLINE_S = 2.0
 FLUSH_DEADLINE_S = 0.5  # what was published before `close` still goes out, if Redis takes it
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 2.0  # so that readiness tells of Redis's return within about as much
+MAX_DOUBLINGS = 10  # far beyond `MAX_BACKOFF_S`; an hour's failures as an exponent are more than a float can hold
 WATCH_MASTER_EVERY_S = 5.0
 GATHER_GAPS_S = 0.02  # several nodes that come back at once are one reason to compare, not several
 
@@ -84,6 +86,8 @@ class RedisBus:
         ]
         if self.address.master:
             self._tasks.append(self._loop.create_task(self._watch_master()))
+        for task in self._tasks:
+            task.add_done_callback(self._report_end)
         with suppress(TimeoutError):
             async with asyncio.timeout(OPEN_DEADLINE_S):
                 while not self.is_healthy():
@@ -318,7 +322,13 @@ class RedisBus:
             if self._outgoing is not None:
                 self._outgoing.give_up_late()
             # Full jitter: many nodes lose the same Redis in the same moment.
-            await asyncio.sleep(random.uniform(0, min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**failures)))  # noqa: S311 - no secret
+            await asyncio.sleep(random.uniform(0, _longest_backoff_s(failures)))  # noqa: S311 - no secret
+
+    def _report_end(self, task: "asyncio.Task[None]") -> None:
+        """They end only when the bus closes: any other end is ours, and must not pass in silence."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.opt(exception=error).error("a part of the bus has ended; restart this node")
+            self._went_away("a fault of the bus itself")
 
     def _cut(self) -> None:
         for link in (self._subscriber, self._publisher):
@@ -339,3 +349,7 @@ class RedisBus:
 
     def _channel(self, topic: str) -> bytes:
         return f"{self._prefix}{topic}".encode()
+
+
+def _longest_backoff_s(failures: int) -> float:
+    return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * (1 << min(failures, MAX_DOUBLINGS)))

@@ -20,7 +20,7 @@ from typing import Literal, Self
 from server.client.comeback import Addresses, Chance, in_turn
 from server.client.conversation import After, Conversation
 from server.client.courier import Courier, Submitted
-from server.client.errors import ClientError, Closed, StudioAway
+from server.client.errors import Closed, StudioAway
 from server.client.items import ConnectionChange
 from server.client.link import Link, OnFrame
 from server.client.rest import Rest
@@ -28,7 +28,7 @@ from server.client.sign_in import Credentials, SignIn
 from server.client.streams import MAX_UNREAD, Stream
 from server.client.subscriptions import Faults, Subscriptions
 from server.client.web_requests import WebRequests
-from server.protocol.errors import ChatError, NotFound
+from server.protocol.errors import NotFound
 from server.protocol.frames import (
     Ack,
     ClientFrame,
@@ -68,6 +68,7 @@ class Studio:
     stream, the rest is left with the server until there is room.
     `silence_s`: how long without a byte until a socket is given up; 1.8 of the server's heartbeats unless given.
     `on_connection`, `on_frame`: hear of each change of the connection, and of each frame: "in" or "out", and its bytes.
+    An error that they raise ends the connection, and everything that waits for it.
     """
 
     def __init__(
@@ -153,7 +154,8 @@ class Studio:
     async def _live(self) -> None:
         try:
             await self._link.run()
-        except (ClientError, ChatError) as error:
+        except Exception as error:
+            # Whatever it was, a mistake in a callback of the program, too: nothing comes any more, and nobody waits.
             self._end(error)
             raise
 

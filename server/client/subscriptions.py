@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from server.client.comeback import Chance, pause_s
 from server.client.errors import Closed, StudioAway, refusal
@@ -85,12 +85,13 @@ class Subscriptions:
     # What the program asks for
 
     def stream(self, conversation: str | None) -> Stream:
-        made = Stream(
-            conversation, closed=self._streams.discard, has_room=self._room_again, max_unread=self._max_unread
-        )
+        made = Stream(conversation, closed=self._closed, has_room=self._room_again, max_unread=self._max_unread)
         if self._end is not None:
             made.end(self._end)
         self._streams.add(made)
+        # One that is full and dropped unread tells nobody that there is room.
+        finalize(made, self._was_dropped).atexit = False
+        self._room_again()
         return made
 
     def follow(self, conversation: str, after: Cursor | int | None = None) -> asyncio.Future[None]:
@@ -327,6 +328,15 @@ class Subscriptions:
         paused = [position for position in self._positions.values() if position.phase is Phase.PAUSED]
         self._ask([position for position in paused if not self._is_full(position.conversation)])
 
+    def _closed(self, stream: Stream) -> None:
+        self._streams.discard(stream)
+        self._room_again()
+
+    def _was_dropped(self) -> None:
+        """Told by the garbage collection: in the middle of anything, on any thread."""
+        with suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(self._room_again)
+
     def _answered(self, conversation: str) -> None:
         answered = self._first_answers[conversation]
         if not answered.done():
@@ -354,6 +364,9 @@ class Subscriptions:
             except (ChatError, StudioAway):
                 attempt += 1
                 await asyncio.sleep(pause_s(attempt, self._chance))
+            except Exception as error:  # noqa: BLE001 - the edge of a task: those who read are told
+                self.end(error)
+                return
 
     async def _read_to_the_head(self, position: Position) -> None:
         conversation = position.conversation

@@ -18,6 +18,10 @@ ANSWER_TIMEOUT_S = 8.0  # under the 10 s for which a refresh token may be shown 
 NoAnswer = httpx2.TransportError
 
 
+class Unreadable(NoAnswer):
+    """An answer that is not the studio's: the page of a proxy in front of it, perhaps. As good as none."""
+
+
 class Problem(msgspec.Struct, frozen=True):
     """Problem details (RFC 9457), as far as a client needs them."""
 
@@ -39,7 +43,8 @@ class WebRequests:
         self, url: str, method: str, path: str, shape: type[T], *, body: object = None,
         form: Mapping[str, str] | None = None, token: str | None = None, key: str | None = None,
     ) -> T:  # fmt: skip
-        """Raises `ChatError` for a refusal and `NoAnswer` where nobody answers. `key` is the idempotency key."""
+        """Raises `ChatError` for a refusal, and `NoAnswer` where nobody answers or the answer cannot be read. `key` is
+        the idempotency key."""
         headers = {}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -53,7 +58,10 @@ class WebRequests:
         )  # fmt: skip
         if not answer.is_success:
             raise _refusal(answer)
-        return decode_stored(answer.content or b"null", shape)
+        try:
+            return decode_stored(answer.content or b"null", shape)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Unreadable(f"{method} {path}: {answer.status_code}, and not what was asked for: {error}") from error
 
     def _client(self, url: str) -> httpx2.AsyncClient:
         # Certificates and proxies cost a seventh of a second to set up, and plain HTTP is asked for without them.
@@ -68,7 +76,7 @@ class WebRequests:
 def _refusal(answer: httpx2.Response) -> ChatError:
     try:
         problem = decode_stored(answer.content, Problem)
-    except msgspec.MsgspecError:  # not from the studio: from a proxy in front of it, perhaps
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # not from the studio: from a proxy in front of it, perhaps
         code = {401: "unauthenticated", 404: "not_found", 429: "rate_limited"}.get(answer.status_code)
         code = code or ("unavailable" if answer.status_code >= 500 else "refused")
         problem = Problem(code=code, detail=f"the address answered {answer.status_code}")

@@ -88,7 +88,8 @@ def _finish(work: Coroutine[Any, Any, T]) -> T:
     except (BackupError, PostgresError, SchemaError, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:
-        fail("stopped before the end; nothing was changed")
+        # In the last moment it may have been done already; and a Ctrl-C cannot tell.
+        fail("stopped before the end was reported: most likely nothing was changed; repeat the command to be sure")
 
 
 @contextmanager

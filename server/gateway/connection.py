@@ -99,7 +99,7 @@ class Connection:
         self._in_flight = 0
         self._ending: tuple[int, str] | None = None
         self._slow_since = self._looked_at = self._next_look = 0.0
-        self._pinged_at = self._loop.time()
+        self._pinged_at = socket.last_life  # as if asked and answered: an unanswered ping is younger than any life
         self._unsent = 0
         self._drained_at = 0.0
         self._catch_up = CatchUp(self, reader)
@@ -145,9 +145,16 @@ class Connection:
         self.limit_unsent()
         if self.is_full:
             self._look_at_drain(now)
-        elif now - max(self._socket.last_life, self._drained_at) > NO_LIFE_S:
-            self.end(4012, "no life")
-        elif now - self._pinged_at >= PING_EVERY_S:
+        else:
+            self._look_at_life(now)
+
+    def _look_at_life(self, now: float) -> None:
+        """Nobody is dead who was not asked, and had time to answer: it may be us who stood still."""
+        life, since_ping = max(self._socket.last_life, self._drained_at), now - self._pinged_at
+        if self._pinged_at > life:
+            if now - life > NO_LIFE_S and since_ping >= NO_LIFE_S - PING_EVERY_S - LOOK_EVERY_S:
+                self.end(4012, "no life")
+        elif since_ping >= PING_EVERY_S:
             self._pinged_at = now
             self.write(PING)
 
@@ -309,7 +316,7 @@ class Connection:
         if missing is None:
             return False
         frames = missing + self._hub.live_answers(feed.conversation)
-        if frames:
+        if frames or self._replies:  # the feed may write later in this turn, and the answers must be out by then
             self.write(frames)
         if subscription.is_answering:
             self._hub.ask_for_answers(feed.conversation)

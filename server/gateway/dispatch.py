@@ -22,7 +22,7 @@ from server.hub.permissions import MEMBERS, Permission
 from server.hub.studio import Studio
 from server.protocol.clock import rfc3339
 from server.protocol.codec import BadFrameWithId, decode_frame
-from server.protocol.errors import BadFrame, BadJson, ChatError, Forbidden, Internal, NotFound, RateLimited
+from server.protocol.errors import BadFrame, BadJson, ChatError, Forbidden, Internal, NotFound, RateLimited, Unavailable
 from server.protocol.events import Mention
 from server.protocol.frames import (
     Ack,
@@ -52,6 +52,7 @@ from server.storage.message_log import Stored
 from server.telemetry import metrics
 
 TYPING_EVERY_S = 2.0
+LINE_TIMEOUT_S = 2.5  # a send is answered within 3 s, also behind something that the database keeps waiting
 MAX_BACKLOG = 1000  # frames of one connection that wait behind one another
 
 Handled = Awaitable[None] | None
@@ -73,7 +74,8 @@ class Dispatcher:
         self._connection = connection
         self._bad_frames = BadFrameMeter()
         self._frames = limits.frame_meter()
-        self._backlog: deque[ClientFrame] = deque()
+        self._backlog: deque[tuple[ClientFrame, float]] = deque()  # each with the time since when it waits
+        self._line_timer: asyncio.TimerHandle | None = None
         self._worker: asyncio.Task[None] | None = None
         self._typing: dict[str, tuple[float, bool]] = {}  # conversation → when it was last told, and what
         self._loop = asyncio.get_running_loop()
@@ -99,9 +101,12 @@ class Dispatcher:
             return
         waiting = self._begin(frame)
         if waiting is not None:
+            connection.began()  # until the line is empty: whoever is sent away is answered first
             self._worker = self._loop.create_task(self._work(frame, waiting))
 
     def close(self) -> None:
+        if self._line_timer is not None:
+            self._line_timer.cancel()
         if self._worker is not None:
             self._worker.cancel()
 
@@ -112,9 +117,26 @@ class Dispatcher:
             self._connection.end(4501, "too many bad frames")
 
     def _wait_in_line(self, frame: ClientFrame) -> None:
-        self._backlog.append(frame)
+        self._backlog.append((frame, self._loop.time()))
+        if isinstance(frame, Durable) and self._line_timer is None:
+            self._line_timer = self._loop.call_later(LINE_TIMEOUT_S, self._refuse_who_waits_too_long)
         if len(self._backlog) > MAX_BACKLOG:
             self._connection.end(4013, "too many frames at once")
+
+    def _refuse_who_waits_too_long(self) -> None:
+        """What is to be kept; the rest may wait. Whoever sends it again stands in line again."""
+        self._line_timer = None
+        until, staying = self._loop.time() - LINE_TIMEOUT_S + 1e-3, deque[tuple[ClientFrame, float]]()
+        for frame, since in self._backlog:
+            if not isinstance(frame, Durable):
+                staying.append((frame, since))
+            elif since <= until:
+                self._connection.refuse(frame.id, Unavailable())
+            else:
+                staying.append((frame, since))
+                if self._line_timer is None:
+                    self._line_timer = self._loop.call_at(since + LINE_TIMEOUT_S, self._refuse_who_waits_too_long)
+        self._backlog = staying
 
     def _begin(self, frame: ClientFrame) -> Handled:
         """Handle a frame as far as possible without waiting."""
@@ -132,12 +154,13 @@ class Dispatcher:
         try:
             await self._finish(frame, waiting)
             while self._backlog and not self._connection.is_closed:
-                frame = self._backlog.popleft()
+                frame, _ = self._backlog.popleft()
                 following = self._begin(frame)
                 if following is not None:
                     await self._finish(frame, following)
         finally:
             self._worker = None
+            self._connection.finished()
 
     async def _finish(self, frame: ClientFrame, waiting: Awaitable[None]) -> None:
         try:

@@ -7,7 +7,8 @@ send `hello` with a ticket.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from loguru import logger
@@ -24,11 +25,12 @@ from server.hub.identity import Identity
 from server.hub.permissions import Permission
 from server.hub.studio import Studio
 from server.protocol.codec import decode_frame, encode
-from server.protocol.errors import BadFrame, ChatError, Draining, Forbidden, NotFound, RateLimited
+from server.protocol.errors import BadFrame, ChatError, Draining, Forbidden, NotFound, RateLimited, Unauthenticated
 from server.protocol.frames import SUBPROTOCOL, ErrorFrame, Hello, Welcome
 from server.telemetry import metrics
 
 HELLO_TIMEOUT_S = 10.0
+GREETED_AT_ONCE = 32  # keeps the database's connections busy, and the event loop's turns short
 COME_BACK_S = 1.0  # to another worker, or to this one's successor
 ADDRESS = re.compile(r"/ws(?:/(room|private)/([^/]+))?")
 
@@ -53,6 +55,10 @@ class SocketEndpoint:
         self._studio = studio
         self._identifier = identifier
         self._limits = limits
+        # Whoever is let in is greeted to the end before the next ones are begun: in a storm a few are soon whole, and
+        # talk, where else all would wait until the last.
+        self._greeting = asyncio.Semaphore(GREETED_AT_ONCE)
+        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -60,18 +66,22 @@ class SocketEndpoint:
         try:
             if self._studio.is_draining:
                 raise Draining(retry_after_s=COME_BACK_S)
-            self._limits.check_accept()
-            identity = await self._identifier.of_socket(dict(scope))
-            bound = None
-            if identity is None:
-                place.take_as_stranger()
-            else:
-                place.take(identity)
-                bound = await self._bound(scope, identity)
+            self._limits.check_accept(place.address, self._waiting)
+            async with self._turn():
+                identity = await self._identify(scope, place.address)
+                bound = None
+                if identity is None:
+                    place.take_as_stranger()
+                else:
+                    place.take(identity)
+                    bound = await self._bound(scope, identity)
         except ChatError as error:
             place.leave()
             await _deny(scope, send, error)
             return
+        except BaseException:
+            place.leave()
+            raise
         offered = scope.get("subprotocols") or []
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if SUBPROTOCOL in offered:
@@ -79,7 +89,7 @@ class SocketEndpoint:
         try:
             await send(accept)
             if identity is None:
-                identity = await self._wait_for_hello(receive)
+                identity = await self._wait_for_hello(receive, place.address)
                 _take_after_hello(place, identity)
                 bound = await self._bound_after_hello(scope, identity)
         except Refused as refused:
@@ -90,6 +100,25 @@ class SocketEndpoint:
             place.leave()
             raise
         await self._serve(scope, receive, send, identity, bound, place)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        self._waiting += 1
+        try:
+            await self._greeting.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._greeting.release()
+
+    async def _identify(self, scope: Scope, address: str) -> Identity | None:
+        try:
+            return await self._identifier.of_socket(dict(scope))
+        except Unauthenticated:
+            self._limits.note_bad_credential(address)
+            raise
 
     async def _bound(self, scope: Scope, identity: Identity) -> str | None:
         """The conversation in the path, which must be one that this person may read."""
@@ -112,7 +141,7 @@ class SocketEndpoint:
         except ChatError as error:
             raise Refused(1013, error.code) from None
 
-    async def _wait_for_hello(self, receive: Receive) -> Identity:
+    async def _wait_for_hello(self, receive: Receive, address: str) -> Identity:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 message = await receive()
@@ -128,7 +157,9 @@ class SocketEndpoint:
             if not isinstance(frame, Hello):
                 raise BadFrame("the first frame is `hello`")
             return await self._studio.accounts.access.redeem_ticket(frame.ticket)
-        except ChatError:
+        except ChatError as error:
+            if isinstance(error, Unauthenticated):
+                self._limits.note_bad_credential(address)
             raise Refused(4502, "no valid ticket") from None
 
     async def _serve(
@@ -143,7 +174,7 @@ class SocketEndpoint:
         log = logger.bind(connection=connection.id, user=identity.user_id)
 
         def closed() -> None:
-            log.info("socket closed")
+            log.debug("socket closed")
             metrics.connections.dec()
             place.leave()
             dispatcher.close()
@@ -152,13 +183,14 @@ class SocketEndpoint:
 
         metrics.connections.inc()
         try:
-            await studio.hub.attach(connection)
-            connection.limit_unsent()
-            # From here on an ended grant cuts this socket; one that ended while it was let in must be asked about.
-            if not await studio.accounts.access.is_current(identity):
-                connection.end(4500, "session ended")
-            await self._welcome(connection)
-            log.info("socket opened")
+            async with self._turn():
+                await studio.hub.attach(connection)
+                connection.limit_unsent()
+                # From here on an ended grant cuts this socket; one that ended while it was let in must be asked about.
+                if not await studio.accounts.access.is_current(identity):
+                    connection.end(4500, "session ended")
+                await self._welcome(connection)
+            log.debug("socket opened")
         except ChatError as error:
             connection.tell(ErrorFrame(code=error.code, message=error.detail, retryable=error.retryable))
             connection.end(1013, error.code)
@@ -185,22 +217,22 @@ class SocketEndpoint:
 class _Place:
     """What a socket takes of the limits, given back once."""
 
-    __slots__ = ("_address", "_leave", "_limits")
+    __slots__ = ("_leave", "_limits", "address")
 
     def __init__(self, limits: RateLimits, address: str) -> None:
         self._limits = limits
-        self._address = address
+        self.address = address
         self._leave: Callable[[], None] | None = None
 
     def take_as_stranger(self) -> None:
-        self._limits.acquire_stranger(self._address)
-        self._leave = lambda: self._limits.release_stranger(self._address)
+        self._limits.acquire_stranger(self.address)
+        self._leave = lambda: self._limits.release_stranger(self.address)
 
     def take(self, identity: Identity) -> None:
         """In place of a stranger's, where there was one."""
-        self._limits.acquire_socket(identity.user_id, self._address)
+        self._limits.acquire_socket(identity.user_id, self.address)
         self.leave()
-        self._leave = lambda: self._limits.release_socket(identity.user_id, self._address)
+        self._leave = lambda: self._limits.release_socket(identity.user_id, self.address)
 
     def leave(self) -> None:
         leave, self._leave = self._leave, None

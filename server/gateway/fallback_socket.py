@@ -30,6 +30,8 @@ class FallbackSocket:
         self, on_text: Callable[[str], None], on_full: Callable[[bool], None], on_closed: Callable[[], None]
     ) -> None:
         self._on_text, self._on_full, self._on_closed = on_text, on_full, on_closed
+        if self._is_full:
+            on_full(True)
 
     async def until_closed(self) -> None:
         try:

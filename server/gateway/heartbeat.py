@@ -4,12 +4,12 @@ One timer serves all sockets: it asks each second, and each socket knows itself 
 """
 
 import asyncio
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from contextlib import suppress
 
 from loguru import logger
 
 from server.hub.hub import Hub
-from server.protocol import clock
 from server.protocol.errors import ChatError
 from server.protocol.frames import Heads
 from server.storage.conversations import Conversations
@@ -17,47 +17,69 @@ from server.telemetry.loop_lag import LoopLag
 
 HEARTBEAT_S = 25.0  # under the 60 s after which nginx closes an idle proxied socket by default
 STEPS = 25
-OVERLAP = timedelta(seconds=5)  # commits become visible later than the time they carry
+WITHOUT_BUS_S = 2.0  # then nobody tells of invitations
+TELL_TIMEOUT_S = 10.0
+OVERLAP_S = 10.0  # commits become visible later than the time they carry
 
 
 class Heartbeat:
-    def __init__(self, hub: Hub, conversations: Conversations) -> None:
+    def __init__(self, hub: Hub, conversations: Conversations, is_bus_healthy: Callable[[], bool]) -> None:
         self._hub = hub
         self._conversations = conversations
-        self._task: asyncio.Task[None] | None = None
+        self._is_bus_healthy = is_bus_healthy
+        self._gap = asyncio.Event()
+        hub.on_gap.append(self._gap.set)
+        self._tasks: list[asyncio.Task[None]] = []
         self._lag = LoopLag(asyncio.get_running_loop())
 
     def start(self) -> None:
         self._lag.start()
-        self._task = asyncio.get_running_loop().create_task(self._beat())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._look()), loop.create_task(self._tell())]
 
     async def stop(self) -> None:
         self._lag.stop()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _beat(self) -> None:
-        loop, step, since = asyncio.get_running_loop(), 0, clock.now()
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(HEARTBEAT_S / STEPS)
-            step = (step + 1) % STEPS
             try:
                 for connection in self._hub.connections():
                     connection.look(loop.time())
-                if step == 0:
-                    since = await self._tell_heads(since)
-            except ChatError:
-                pass  # the database is away; the next beat tells more
-            except Exception:  # noqa: BLE001 - the edge of a task: reported
-                logger.exception("a heartbeat failed")
+            except Exception:  # noqa: BLE001 - the look-out must not end
+                logger.exception("sockets could not be looked at")
 
-    async def _tell_heads(self, since: datetime) -> datetime:
-        now = clock.now()
+    async def _tell(self) -> None:
+        """Heads, in a task of its own: a database that stands still must not keep the sockets from their pings."""
+        loop = asyncio.get_running_loop()
+        told_at = loop.time()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S if self._is_bus_healthy() else WITHOUT_BUS_S):
+                    await self._gap.wait()
+            self._gap.clear()
+            now = loop.time()
+            try:
+                async with asyncio.timeout(TELL_TIMEOUT_S):
+                    await self._tell_heads(now - told_at + OVERLAP_S)
+            except (ChatError, TimeoutError):
+                continue  # the database is away; the next beat tells more
+            except Exception:  # noqa: BLE001 - the edge of a task: reported
+                logger.exception("heads could not be told")
+            told_at = now
+
+    async def _tell_heads(self, within_s: float) -> None:
         connections = self._hub.connections()
-        moved = await self._conversations.moved_since(since - OVERLAP, list({c.user_id for c in connections}))
+        moved = await self._conversations.moved_within(within_s, list({c.user_id for c in connections}))
+        for user, conversations in moved.items():
+            for one in conversations:
+                if one.is_new:  # the notice of an invitation, or of a first message, may have been lost
+                    self._hub.tell_added(user, one.conversation)
         for connection in connections:
-            heads = moved.get(connection.user_id)
+            heads = {one.conversation: one.head for one in moved.get(connection.user_id, ())}
             if heads:
                 connection.tell(Heads(conversations=heads))
-        return now

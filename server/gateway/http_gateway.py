@@ -6,6 +6,7 @@ Order: identity, forgery check, rate, permission, then query and body. So a stra
 objects.
 """
 
+import asyncio
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -16,16 +17,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
-from server.gateway.identity import Identifier, clear_session_cookie, set_session_cookie
+from server.gateway.identity import Identifier, bearer_token, clear_session_cookie, set_session_cookie
 from server.gateway.rate_limits import RateLimits
 from server.gateway.routing import Answer, Call, Route
-from server.hub.permissions import STUDIO_WIDE, studio_refusal
+from server.hub.identity import Identity
+from server.hub.permissions import STUDIO_WIDE, Permission, studio_refusal
 from server.hub.studio import Studio
 from server.protocol.codec import convert_text_fields, decode_body, encode
-from server.protocol.errors import BadFrame, ChatError, Internal, TooLarge
+from server.protocol.errors import BadFrame, ChatError, Internal, TooLarge, Unauthenticated, Unavailable
 
 MAX_BODY_BYTES = 1024 * 1024  # the largest JSON body is a batch of conversations
 MAX_FORM_FIELDS = 20
+STANDING_TIMEOUT_S = 1.5  # who calls, and whether they may: a send is refused within 3 s when the database stands still
+DURABLE = frozenset({
+    Permission.SEND, Permission.EDIT, Permission.DELETE, Permission.REACT, Permission.PIN, Permission.RUN,
+    Permission.STOP, Permission.STEER,
+})  # fmt: skip
 FORM = "application/x-www-form-urlencoded"
 PROBLEM_JSON = "application/problem+json"
 
@@ -64,19 +71,36 @@ class HttpGateway:
         return endpoint
 
     async def _answer(self, route: Route, request: Request) -> Response:
-        identity = await self._identifier.of_request(request)
-        self._identifier.check_not_forged(request)
-        client = self._identifier.client(request.scope)
-        self._limits.check_request(identity, client.address)
-        origin = self._identifier.origin(request)
-        call = Call(request, self._studio, identity, client=client, origin=origin, limits=self._limits)
-        await self._permit(route, call)
+        try:
+            async with asyncio.timeout(STANDING_TIMEOUT_S if route.permission in DURABLE else None):
+                call = await self._call(request)
+                await self._permit(route, call)
+        except TimeoutError:
+            raise Unavailable() from None
         arguments: dict[str, object] = {}
         if route.query is not None:
             arguments["query"] = convert_text_fields(_query_fields(request), route.query)
         if route.body is not None:
             arguments["body"] = await _body(route, request)
         return self._reply(route, request, await route.handler(call, **arguments))
+
+    async def _call(self, request: Request) -> Call:
+        client = self._identifier.client(request.scope)
+        identity = await self._identify(request, client.address)
+        self._identifier.check_not_forged(request)
+        self._limits.check_request(identity, client.address)
+        origin = self._identifier.origin(request)
+        return Call(request, self._studio, identity, client=client, origin=origin, limits=self._limits)
+
+    async def _identify(self, request: Request, address: str) -> Identity | None:
+        if bearer_token(request) is None:
+            return await self._identifier.of_request(request)
+        self._limits.check_credentials(address)
+        try:
+            return await self._identifier.of_request(request)
+        except Unauthenticated:
+            self._limits.note_bad_credential(address)
+            raise
 
     async def _permit(self, route: Route, call: Call) -> None:
         identity = call.maybe_identity

@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import lru_cache
 
 from server.gateway.token_bucket import TokenBucket, Turns
 from server.hub.identity import Identity
@@ -21,15 +22,21 @@ MAX_STRANGERS = 1_000  # sockets that have not said who they are; each holds a p
 MAX_STRANGERS_OF_ADDRESS = 50
 TRY_AGAIN_S = 30.0  # whoever has too many sockets open closes one first; nothing tells when
 ACCEPTS_PER_S = 500.0  # a worker greets about twice as many a second; the rest of its time is for those who are in
+MAX_WAITING = 3_000  # to be greeted: some seconds' worth
 ACCEPTS_AT_ONCE = 1_000  # everybody of a small studio comes back at once without being sent away
 RESUMES_PER_S = 500.0
 RESUMES_AT_ONCE = 500
+ACCEPTS_OF_ADDRESS_PER_S = 200.0  # whoever knocks more often from one place leaves the door to the others
+ACCEPTS_OF_ADDRESS_AT_ONCE = MAX_SOCKETS_OF_ADDRESS  # all come back at once
+BAD_CREDENTIALS_PER_S = 10.0  # of one address: each costs a query, and nobody honest has many
+BAD_CREDENTIALS_AT_ONCE = 100
 LONGEST_SLOT_S = 30.0
 LONGEST_TURN_S = 10.0  # to wait for one's turn with an open socket; longer, and the client should ask again
 FRAMES_PER_S = 50.0  # of one connection, of all kinds: ten sends, and what a page tells while somebody scrolls
-FRAMES_AT_ONCE = 400
+FRAMES_AT_ONCE = 1_000  # a browser that resumes 500 conversations tells in one tick what was delivered in each
 BAD_FRAMES = 20
 BAD_FRAMES_WINDOW_S = 60.0
+GOLDEN = 0.6180339887  # its multiples, without their whole part, lie as far apart as can be, however many there are
 IPV6_PREFIX = 64  # what one household or host gets: its addresses are one caller
 
 
@@ -44,22 +51,46 @@ class RateLimits:
         self._logins_of_address = TokenBucket(30 / 60, 30)  # an office behind one address, and still no guessing
         self._registrations = TokenBucket(30 / 60, 30)
         self._searches = TokenBucket(60 / 60, 20)
+        self._webhook_tests = TokenBucket(5 / 60, 5)  # each calls somebody, and may wait ten seconds for an answer
         self._requests = TokenBucket(50, 200)  # a page that opens asks for some dozens at once
         self._requests_of_strangers = TokenBucket(20, 100)
         self._accepts = TokenBucket(ACCEPTS_PER_S, ACCEPTS_AT_ONCE)
+        self._accepts_of_address = TokenBucket(ACCEPTS_OF_ADDRESS_PER_S, ACCEPTS_OF_ADDRESS_AT_ONCE)
+        self._bad_credentials = TokenBucket(BAD_CREDENTIALS_PER_S, BAD_CREDENTIALS_AT_ONCE)
+        self._sent_away = 0
         self._slots = Turns(ACCEPTS_PER_S, 1, LONGEST_SLOT_S)
         self._resumes = Turns(RESUMES_PER_S, RESUMES_AT_ONCE, LONGEST_TURN_S)
         self._sockets: Counter[str] = Counter()
         self._sockets_of_address: Counter[str] = Counter()
         self._strangers: Counter[str] = Counter()  # sockets without an identity, by address
 
-    def check_accept(self) -> None:
+    def check_accept(self, address: str, waiting: int = 0) -> None:
         """Before anything is asked about a socket. In a storm of reconnects each is told a time of its own to come back
         at, since all would come at the same moment if they were told the same.
+
+        One address that asks for too much is sent away first, and takes neither a place nor a slot of the others.
         """
-        if self._enabled and self._accepts.take("", self._clock()):
+        if not self._enabled:
+            return
+        self.check_credentials(address)
+        if self._accepts_of_address.take(_network(address), self._clock()):
+            self._sent_away += 1
+            raise Overloaded(
+                "too many connections from your address at once",
+                retry_after_s=round(1.0 + LONGEST_SLOT_S * (self._sent_away * GOLDEN % 1.0), 3),
+            )
+        if waiting >= MAX_WAITING or self._accepts.take("", self._clock()):
             slot_s = self._slots.take(self._clock())
             raise Overloaded(retry_after_s=round(LONGEST_SLOT_S if slot_s is None else slot_s + 1.0, 3))
+
+    def check_credentials(self, address: str) -> None:
+        """Before a credential is looked up."""
+        wait_s = self._bad_credentials.wait_s(_network(address), self._clock()) if self._enabled else 0.0
+        if wait_s:
+            raise RateLimited("too many wrong credentials came from your address", retry_after_s=max(1.0, wait_s))
+
+    def note_bad_credential(self, address: str) -> None:
+        self._bad_credentials.take(_network(address), self._clock())
 
     def resume_turn_s(self) -> float:
         """How long to wait before a resume may begin."""
@@ -88,6 +119,9 @@ class RateLimits:
 
     def check_search(self, user_id: str) -> None:
         self._take(self._searches, user_id)
+
+    def check_webhook_test(self, user_id: str) -> None:
+        self._take(self._webhook_tests, user_id)
 
     def check_request(self, identity: Identity | None, address: str) -> None:
         if identity is not None:
@@ -161,6 +195,7 @@ def _less(counter: Counter[str], key: str) -> None:
         del counter[key]
 
 
+@lru_cache(maxsize=10_000)  # parsing one costs as much as letting a socket in
 def _network(address: str) -> str:
     """What is counted together: an IPv4 address, or the network of an IPv6 address."""
     try:

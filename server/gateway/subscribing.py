@@ -13,12 +13,14 @@ from server.gateway.connection import Connection
 from server.hub.feed import Feed
 from server.hub.permissions import may_read
 from server.hub.studio import Studio
-from server.protocol.errors import BadFrame
+from server.protocol.errors import BadFrame, Unavailable
 from server.protocol.frames import MAX_SUBSCRIPTIONS, Cursor, Subscribe, Subscribed, SubscribedTo
 from server.protocol.ids import is_id
+from server.storage.standings import Standing
 
 MAX_MISSED_EVENTS = 1_000  # a conversation
 MAX_MISSED_BYTES = 4 * 1024 * 1024  # a resume
+MAX_ROUNDS = 5  # of asking for rights; from the second on only where they changed, which takes a few milliseconds
 FRAME_BYTES = 200  # what an event's frame has around its data
 
 
@@ -91,13 +93,8 @@ class Subscriber:
             wishes.append(_Wish(self._connection.reserve(feed), wanted[conversation]))
 
     async def _permitted(self, wishes: list[_Wish]) -> list[_Wish]:
-        connection, identity = self._connection, self._connection.identity
-        conversations = [wish.feed.conversation for wish in wishes]
-        while True:
-            rights = [wish.feed.rights_changed for wish in wishes]
-            standings = await self._studio.standings.of_many(identity.user_id, identity.account_role, conversations)
-            if rights == [wish.feed.rights_changed for wish in wishes]:
-                break  # else somebody's role or a room's door changed while we asked: ask again
+        connection = self._connection
+        standings = await self._standings_at_rest([wish.feed for wish in wishes])
         permitted = []
         for wish in wishes:
             standing = standings.get(wish.feed.conversation)
@@ -113,6 +110,26 @@ class Subscriber:
             wish.read = standing.read
             permitted.append(wish)
         return permitted
+
+    async def _standings_at_rest(self, feeds: list[Feed]) -> dict[str, Standing]:
+        """Where somebody's role or a room's door changed while we asked, ask again. In five hundred conversations
+        something always changes: the others are not asked for again.
+        """
+        identity = self._connection.identity
+        standings: dict[str, Standing] = {}
+        asked: dict[str, int] = {}  # what `rights_changed` was before
+        stale = feeds
+        for _ in range(MAX_ROUNDS):
+            asked |= {feed.conversation: feed.rights_changed for feed in stale}
+            conversations = [feed.conversation for feed in stale]
+            found = await self._studio.standings.of_many(identity.user_id, identity.account_role, conversations)
+            for conversation in conversations:
+                standings.pop(conversation, None)
+            standings |= found
+            stale = [feed for feed in feeds if feed.rights_changed != asked[feed.conversation]]
+            if not stale:
+                return standings
+        raise Unavailable("too many people come and go there just now")
 
     def _place(self, wish: _Wish) -> None:
         """Where delivery starts, as far as the cursor alone tells. Another node may have told more than this one has
@@ -133,8 +150,11 @@ class Subscriber:
         long = [wish for wish in wishes if not wish.is_reset and wish.feed.since(wish.start) is None]
         if not long:
             return
+        least_bytes = 0  # since numbers have no holes, it is known without asking that so many events are too much
         for wish in long:
-            if wish.feed.head - wish.start > MAX_MISSED_EVENTS:
+            events = wish.feed.head - wish.start
+            least_bytes += FRAME_BYTES * events
+            if events > MAX_MISSED_EVENTS or least_bytes > MAX_MISSED_BYTES:
                 _reset(wish)
         missed = await self._studio.reader.missed(
             {wish.feed.conversation: (wish.start, wish.feed.head) for wish in long if not wish.is_reset}

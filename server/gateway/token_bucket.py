@@ -24,13 +24,17 @@ class TokenBucket:
     def take(self, key: str, now: float) -> float:
         """Take one; 0.0 when there was one, else the seconds until there is. A refused call takes nothing."""
         self._forget(now)
-        full_at = max(self._full_at.get(key, now), now) + self._interval_s
-        wait_s = full_at - now - self._burst_s
-        if wait_s > 1e-9:  # sums of floats
+        wait_s = self.wait_s(key, now)
+        if wait_s:
             return wait_s
-        self._full_at[key] = full_at
+        self._full_at[key] = max(self._full_at.get(key, now), now) + self._interval_s
         self._full_at.move_to_end(key)
         return 0.0
+
+    def wait_s(self, key: str, now: float) -> float:
+        """What `take` would answer."""
+        wait_s = max(self._full_at.get(key, now), now) + self._interval_s - now - self._burst_s
+        return wait_s if wait_s > 1e-9 else 0.0  # sums of floats
 
     def __len__(self) -> int:
         return len(self._full_at)

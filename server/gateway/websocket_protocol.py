@@ -193,6 +193,9 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
         self.on_text, self.on_full, self.on_closed, self.is_taken_over = on_text, on_full, on_closed, True
         # The handshake's own things are of no use any more; ten thousand idle sockets would keep them.
         self.scope = self.request = self.response = None  # type: ignore[assignment]
+        self.pause(False)
+        if not self.writable.is_set():
+            on_full(True)  # what was written before nobody was told of
         self._pass_on_queued(on_text)
 
     def send_receive_event_to_app(self) -> None:
@@ -220,7 +223,6 @@ class PreparedFramesProtocol(WebSocketsSansIOProtocol):
                 on_text(message["text"])
             elif message["type"] == "websocket.receive":
                 self.close_with(1003, "frames are text")
-        self.pause(False)
 
     def close_with(self, code: int, reason: str) -> None:
         if self.close_sent or self.disconnected or self.transport.is_closing():

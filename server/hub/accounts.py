@@ -282,8 +282,7 @@ class Accounts:
             await self._erasures.request(connection, Erasure(user_id, with_messages), self._now())
             ended = await self._end_everything(connection, user_id)
         logger.info("account {} is to be erased", user_id)
-        if ended:
-            await self._on_accounts_removed(ended)
+        await self._on_accounts_removed(ended)  # also where nobody is signed in: every node forgets the name
         self._on_erasure()
 
     async def reset_link(self, user_id: str) -> Link:

@@ -105,7 +105,8 @@ class Turn:
 
     async def _read_on(self, receiver: Receiver, head: Head) -> bool:
         """Deliver what stands behind the cursor, as long as what was read is fresh. False: this turn is over."""
-        if head.first > self._seq + 1 and not await self._note_lost(head):
+        # An ending receiver wants only what comes last, and that is kept for it.
+        if head.first > self._seq + 1 and not receiver.is_ending and not await self._note_lost(head):
             return False
         started = monotonic()
         kinds = receiver.kinds
@@ -164,13 +165,12 @@ class Turn:
         self, receiver: Receiver, head: Head, stored: Stored, actor: Actor, number: int
     ) -> tuple[Outcome, NoteOf]:
         """What came of it, and the note of it, for which only the word for the outcome is missing."""
-        delivery = Delivery(
-            # The epoch stands in it, because a restored backup gives the same numbers to other events.
-            f"{self.key.target}-{head.epoch}-{stored.seq}", self.key.target, self.conversation, event_of(stored, actor),
-        )  # fmt: skip
+        # The epoch stands in it, because a restored backup gives the same numbers to other events.
+        delivery_id = f"{self.key.target}-{head.epoch}-{stored.seq}"
         started = monotonic()
         outcome: Outcome
         try:
+            delivery = Delivery(delivery_id, self.key.target, self.conversation, event_of(stored, actor))
             outcome = await receiver.deliver(delivery)
         except Exception:  # noqa: BLE001 - an event that breaks its effect must not be tried for ever: it is a failure
             logger.exception("an effect of {} broke", self.key.reader)
@@ -219,6 +219,10 @@ class Turn:
             case Gone():
                 await self._gone(note("gone"))
                 return False
+            case Failed(counts=False):
+                pause_s = max(outcome.retry_after_s, POSTPONE_S)
+                await self._letters.postpone(letter.id, pause_s)
+                self._pause_is(pause_s)
             case Failed():
                 await self._letter_failed(outcome, note, letter)
         return True

@@ -5,7 +5,7 @@ Out:  events that say what happened, so that every log, feed and client stays tr
       is owner, messages are deleted, reactions are gone. At the end the account itself is gone.
 Promises: it goes on after a crash, on whichever node looks first; what is done already is not done again. Senders are
 not kept waiting: a few events to a transaction, on a connection beside theirs. Private chats stay for the other side, a
-room gets a new owner, and what nobody could read any more is deleted.
+room gets a new owner, and what nobody could read any more is deleted: with all that is in it, where texts are to go.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from server.storage.advisory import if_alone
 from server.storage.database import Database
 from server.storage.erasures import NOBODY, Erasure, Erasures, Trace
 from server.storage.message_log import Draft
+from server.storage.purge import Purge
 from server.storage.users import Users
 
 LOOK_EVERY_S = 30.0  # for what a node that died has left behind
@@ -46,6 +47,7 @@ class Eraser:
     ) -> None:
         self._database = database
         self._erasures = Erasures(database)
+        self._purge = Purge(database)
         self._queue = queue
         self._users = users
         self._now = clock
@@ -88,6 +90,8 @@ class Eraser:
     async def _erase_in(self, trace: Trace, erasure: Erasure) -> None:
         if trace.is_deleted:
             await self._erasures.take_from_deleted(trace.conversation, erasure)
+            if erasure.with_messages and trace.other_members == 0:
+                await self._purge.take_all(trace.conversation)  # answers and titles too: it was this account's alone
             return
         try:
             if trace.role is not None:

@@ -190,7 +190,8 @@ class Feed:
             except Exception:  # noqa: BLE001 - a dying transport raises; one dead member costs the others nothing
                 listener.broken()
 
-    def close(self) -> None:
+    def close(self) -> "asyncio.Task[None] | None":
+        """The repair that was under way and is cancelled, for whoever waits for its end."""
         self._receipts.close()
         if self.lingering is not None:
             self.lingering.cancel()
@@ -198,6 +199,7 @@ class Feed:
             self._repair_timer.cancel()
         if self._repairing is not None:
             self._repairing.cancel()
+        return self._repairing
 
     def _append(self, event: EventNotice) -> None:
         frame = self._prepare(event.payload)

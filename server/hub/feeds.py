@@ -205,6 +205,11 @@ class Feeds:
         reset = Reset(conversation=feed.conversation, head=head.last, epoch=feed.epoch)
         feed.jump(head.last, self._prepare(encode(reset)))
 
+    def forget_texts(self) -> None:
+        """Whoever resumes now reads the log as it is now, in every conversation."""
+        for feed in self._feeds.values():
+            feed.forget_texts()
+
     def compare_soon(self) -> None:
         """Notices may have been lost: look at all heads now."""
         self._gap.set()
@@ -221,10 +226,13 @@ class Feeds:
                     await self._gap.wait()
             except TimeoutError:
                 pass
+            may_have_missed = self._gap.is_set() or not self._bus.is_healthy()
             self._gap.clear()
             try:
                 await self._reader.recognise_database()
                 await self.compare()
+                if may_have_missed:
+                    await self._learn_blocks()
             except ChatError:
                 continue  # the database is away, and then nothing moves
             except Exception:  # noqa: BLE001 - the look-out must not end
@@ -251,11 +259,17 @@ class Feeds:
                     if self._feeds.get(conversation) is feed:
                         self._drop(feed)
 
-    def close(self) -> None:
-        for feed in self._feeds.values():
-            feed.close()
+    async def _learn_blocks(self) -> None:
+        """A block is announced and is no event: where the announcement may be lost, ask."""
+        hushed = await self._reader.hushed(list(self._feeds))
+        for conversation, feed in self._feeds.items():
+            feed.is_hushed = conversation in hushed
+
+    async def close(self) -> None:
+        repairs = [repair for feed in self._feeds.values() if (repair := feed.close()) is not None]
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, *repairs, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

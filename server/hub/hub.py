@@ -32,6 +32,7 @@ from server.hub.event_frames import notice_of
 from server.hub.feed import Feed, Listener, Prepare
 from server.hub.feeds import Feeds
 from server.protocol.codec import decode_stored, encode
+from server.protocol.errors import ChatError
 from server.protocol.events import ConversationUpdated, MemberJoined, MemberLeft, MemberRole
 from server.protocol.frames import Actor, Event, Receipt, ServerFrame
 from server.storage.log_reader import LogReader
@@ -43,6 +44,7 @@ RIGHTS_CHANGED = 4014
 GRANT_ENDS = {SESSION_ENDED: "session ended", ACCOUNT_REMOVED: "account removed"}
 ASK_EVERY_S = 0.5  # many who come at once get one answer
 MAX_ASKED = 10_000
+UNLISTEN_AFTER_S = 1.0
 
 
 class Connection(Listener, Protocol):
@@ -89,6 +91,9 @@ class Hub:
         self._feeds = Feeds(bus, reader, prepare, self._effects, self._on_other_log)
         self._connections: dict[str, dict[Connection, None]] = {}
         self.connection_count = 0  # kept, not counted: each socket asks for it at each heartbeat
+        self._unlistening: asyncio.TimerHandle | None = None
+        self._gone: set[str] = set()  # users whose last socket has closed, and whose topic is still had
+        self._listening: dict[str, asyncio.Task[None]] = {}  # by user, the topic of whom is asked for or had
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._asked: dict[str, float] = {}  # when other nodes were last asked for the answers of a conversation
@@ -96,7 +101,7 @@ class Hub:
         self.on_block: Callable[[str, str], Awaitable[None]] | None = None  # of a user's private chat
         self.live_answers_of: Callable[[str], Iterable[ServerFrame]] = lambda _: ()
         self.is_online: Callable[[str], bool] = lambda _: False  # whether a user is present on any node
-        self.on_gap: Callable[[], None] = lambda: None  # for what else the bus may have lost
+        self.on_gap: list[Callable[[], None]] = []  # for what else the bus may have lost
 
     async def open(self) -> None:
         self._bus.on_gap = self._on_gap
@@ -105,17 +110,20 @@ class Hub:
 
     def _on_gap(self) -> None:
         self._feeds.compare_soon()
-        self.on_gap()
+        for look in self.on_gap:
+            look()
 
     # Connections
 
     async def attach(self, connection: Connection) -> None:
         user = connection.user_id
-        sockets = self._connections.setdefault(user, {})
-        sockets[connection] = None
+        self._connections.setdefault(user, {})[connection] = None
         self.connection_count += 1
-        if len(sockets) == 1:
-            await self._bus.listen([user_topic(user)], self._on_notice)
+        listening = self._listening.get(user)
+        if listening is None:
+            listening = self._loop.create_task(self._bus.listen([user_topic(user)], self._on_notice))
+            self._listening[user] = listening
+        await asyncio.shield(listening)
 
     def detach(self, connection: Connection) -> None:
         user = connection.user_id
@@ -124,11 +132,20 @@ class Hub:
             del sockets[connection]
             self.connection_count -= 1
         if not sockets and self._connections.pop(user, None) is not None:
-            self.spawn(self._unlisten_unless_online(user))
+            if not self._gone:
+                self._unlistening = self._loop.call_later(UNLISTEN_AFTER_S, self._unlisten_soon)
+            self._gone.add(user)
 
-    async def _unlisten_unless_online(self, user: str) -> None:
-        if user not in self._connections:
-            await self._bus.unlisten([user_topic(user)])
+    def _unlisten_soon(self) -> None:
+        self.spawn(self._unlisten_to_the_gone())
+
+    async def _unlisten_to_the_gone(self) -> None:
+        """All of a second at once; who is back by then has never been away."""
+        gone = [user for user in self._gone if user not in self._connections]
+        self._gone.clear()
+        for user in gone:
+            self._listening.pop(user, None)
+        await self._bus.unlisten([user_topic(user) for user in gone])
 
     def connections(self) -> list[Connection]:
         return [connection for sockets in self._connections.values() for connection in sockets]
@@ -229,6 +246,8 @@ class Hub:
             case OwnCursors():
                 self._tell_own_cursors(notice)
             case GrantsEnded():
+                if notice.close_code == ACCOUNT_REMOVED:
+                    self._feeds.forget_texts()  # its name stands in rings, also of conversations that it had left
                 ended = set(notice.grants)
                 for connection in self.connections():
                     if connection.grant_id in ended:
@@ -237,11 +256,10 @@ class Hub:
     def _tell_user(self, notice: UserNotice) -> None:
         sockets = tuple(self._connections.get(notice.user, ()))
         match notice.verb:
-            case "removed":
-                for connection in sockets:
-                    connection.lose(notice.conversation, notice.code)
-            case "added" if sockets:
-                self.spawn(self._tell_added(notice.user, sockets, notice.conversation))
+            case "removed" if sockets:
+                self.spawn(self._tell_removed(notice, sockets))
+            case "added":
+                self.tell_added(notice.user, notice.conversation)
             case "block" if self.on_block is not None:
                 self.spawn(self.on_block(notice.user, notice.conversation))
 
@@ -251,6 +269,27 @@ class Hub:
         for connection in tuple(self._connections.get(own.user, ())):
             if not connection.is_full and not (own.is_told and connection.follows(own.conversation)):
                 connection.tell(frame)
+
+    def tell_added(self, user: str, conversation: str) -> None:
+        """A conversation is this user's, for those of their sockets here that may not know; telling twice does no
+        harm.
+        """
+        sockets = tuple(self._connections.get(user, ()))
+        if sockets:
+            self.spawn(self._tell_added(user, sockets, conversation))
+
+    async def _tell_removed(self, notice: UserNotice, sockets: tuple[Connection, ...]) -> None:
+        """Notices of two nodes come in any order: who has been let in again meanwhile has lost nothing."""
+        assert self.summary_of is not None
+        try:
+            is_theirs = notice.code != "deleted" and await self.summary_of(
+                notice.user, sockets[0].account_role, notice.conversation
+            )
+        except ChatError:
+            is_theirs = None  # nobody can tell now: the notice stands
+        if not is_theirs:
+            for connection in sockets:
+                connection.lose(notice.conversation, notice.code)
 
     async def _tell_added(self, user: str, sockets: tuple[Connection, ...], conversation: str) -> None:
         assert self.summary_of is not None
@@ -330,7 +369,9 @@ class Hub:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        self._feeds.close()
+        if self._unlistening is not None:
+            self._unlistening.cancel()
+        await self._feeds.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -6,8 +6,8 @@ Out:  each event of a followed conversation handed to each of its targets: in or
 Promises: sending does nothing for this but add a conversation to a set. What nobody announced (the committer died,
 another process has committed, a pause is over, the holder of a lease is gone) is found by a look at the cursors, a few
 seconds later at most: a target whose process dies is taken over within fifteen. Where nobody has subscribed, a look is
-one query on an empty table. A target that hangs takes one of a bounded number of places, and those whose last attempt
-failed have at most half of them.
+one query on an empty table. A target that hangs takes one of a bounded number of places; those whose last attempt
+failed have at most half of them, and a few for themselves.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ GATHER_S = 0.1  # commits within it, after a look, are one look
 MEASURE_EVERY_S = 15.0  # as often as Prometheus asks
 MAX_AT_ONCE = 32
 MAX_FAILING = MAX_AT_ONCE // 2
+KEPT_FOR_FAILING = 4  # else a target that is well again would not be tried while the others are many or slow
 PAUSE_AFTER_BREAKDOWN_S = 10.0
 CLOSE_S = 2.0  # for the attempts in flight; a stop has five seconds for everything
 
@@ -142,10 +143,10 @@ class LogReaders:
         if not self._watched or conversations == []:
             return
         for failing in (False, True):
-            free = MAX_AT_ONCE - len(self._turns)
-            if failing:
-                free = min(free, MAX_FAILING - sum(turn.was_failing for turn, _ in self._turns.values()))
-            claims = await self._claim(max(0, free), conversations, failing=failing)
+            most = MAX_FAILING if failing else MAX_AT_ONCE - KEPT_FOR_FAILING
+            of_these = sum(turn.was_failing is failing for turn, _ in self._turns.values())
+            free = max(0, min(MAX_AT_ONCE - len(self._turns), most - of_these))
+            claims = await self._claim(free, conversations, failing=failing)
             for claim in claims:
                 self._start(claim, was_failing=failing)
             self._is_full |= len(claims) >= free
@@ -174,18 +175,23 @@ class LogReaders:
         except Exception:  # noqa: BLE001 - the edge of a task: reported, and the cursor is taken up again
             logger.exception("a turn of {} broke", turn.key.reader)
         finally:
-            if pause_s is not None:
-                with suppress(ChatError):  # else the lease runs out
-                    await self._cursors.give_back([turn.claim], pause_s)
-            current = self._turns.get(turn.key)
-            if current is not None and current[0] is turn:  # let go, it may have been claimed again already
-                del self._turns[turn.key]
-            if turn.conversation in self._again or pause_s == 0.0:
-                self._again.discard(turn.conversation)
-                self.look_at(turn.conversation)
-            if self._is_full:
-                self._is_full, self._is_round_due = False, True
-                self._wake.set()
+            try:
+                if pause_s is not None:
+                    with suppress(ChatError):  # else the lease runs out
+                        await self._cursors.give_back([turn.claim], pause_s)
+            finally:  # also when that is cancelled: the place is free
+                self._leave(turn, has_more=pause_s == 0.0)
+
+    def _leave(self, turn: Turn, *, has_more: bool) -> None:
+        current = self._turns.get(turn.key)
+        if current is not None and current[0] is turn:  # let go, it may have been claimed again already
+            del self._turns[turn.key]
+        if turn.conversation in self._again or has_more:
+            self._again.discard(turn.conversation)
+            self.look_at(turn.conversation)
+        if self._is_full:
+            self._is_full, self._is_round_due = False, True
+            self._wake.set()
 
     def _look_after(self, conversation: str, pause_s: float) -> None:
         """A longer pause ends by itself at one of the looks."""

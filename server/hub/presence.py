@@ -10,7 +10,8 @@ more than 200 are present, the number is told instead of single comings and goin
 has too much else to do; what comes and goes meanwhile is told in sum. Nothing is written to the database.
 
 Every node knows all of it, since a list of members may be asked for at any. A node that starts, may have missed
-something, or hears of one that it does not know asks, and is told everything from the beginning.
+something, or hears of one that it does not know asks, and is told everything from the beginning. So does one that has
+heard only a part: with what it says each node tells a digest of all that it has said.
 """
 
 import asyncio
@@ -74,7 +75,7 @@ class Presence:
         if not self._is_on:
             return
         await self._bus.listen([PRESENCE_TOPIC, node_topic(self._node)], self._on_notice)
-        self._hub.on_gap = self._ask_all
+        self._hub.on_gap.append(self._ask_all)
         self._ask_all()
         self._task = self._loop.create_task(self._tick_forever())
 
@@ -184,18 +185,25 @@ class Presence:
 
     def _renew(self) -> None:
         self._renewed_s = 0.0
-        self._bus.publish(PRESENCE_TOPIC, PresenceChanged(self._node))
+        self._bus.publish(PRESENCE_TOPIC, PresenceChanged(self._node, digest=self._digest_if_said()))
 
     def _say(self) -> None:
         unsaid, self._unsaid = self._unsaid, {}
         here = self._whereabouts.of(self._node)
         moved = [pair for pair, was_here in unsaid.items() if (pair[1] in here.get(pair[0], ())) != was_here]
+        digest = self._whereabouts.digest(self._node)
         for start in range(0, len(moved), PAIRS_A_NOTICE):
             came: dict[str, list[str]] = {}
             went: dict[str, list[str]] = {}
             for conversation, user in moved[start : start + PAIRS_A_NOTICE]:
                 (went if unsaid[conversation, user] else came).setdefault(conversation, []).append(user)
-            self._bus.publish(PRESENCE_TOPIC, PresenceChanged(self._node, came, went))
+            is_last = start + PAIRS_A_NOTICE >= len(moved)
+            self._bus.publish(
+                PRESENCE_TOPIC, PresenceChanged(self._node, came, went, digest=digest if is_last else None)
+            )
+
+    def _digest_if_said(self) -> int | None:
+        return None if self._unsaid else self._whereabouts.digest(self._node)
 
     def _answer(self) -> None:
         if not self._askers:
@@ -226,6 +234,8 @@ class Presence:
                 for conversation, users in notice.went.items():
                     for user in users:
                         self._whereabouts.go(node, conversation, user)
+                if notice.digest is not None and notice.digest != self._whereabouts.digest(node):
+                    self._unknown.add(node)
             case PresenceWanted(node, of) if node != self._node and (not of or self._node in of):
                 self._askers.add(node)
             case PresenceHere(node, is_first, here) if node != self._node:

@@ -1,11 +1,12 @@
-"""The keeper of limits: takes away what is older than a conversation wants to keep, while people go on talking.
+"""The keeper of limits: takes away what is older than a conversation wants to keep, while people go on talking, and
+what conversations that were deleted have left behind.
 
 One node at a time, whichever comes first; a piece at a time, with room for senders in between. Feeds notice the new
 beginning of a log when they compare heads, and forget what lies before it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from loguru import logger
@@ -15,6 +16,7 @@ from server.protocol.errors import ChatError, Overloaded
 from server.storage import retention
 from server.storage.advisory import if_alone
 from server.storage.database import Database
+from server.storage.purge import Purge
 from server.telemetry import metrics
 
 FIRST_AFTER_S = 10.0  # clients that come back after a restart are served first
@@ -28,6 +30,7 @@ class Retention:
     ) -> None:
         self._database = database
         self._log = retention.Retention(database, default_days)
+        self._purge = Purge(database)
         self._now = clock
         self._task: asyncio.Task[None] | None = None
 
@@ -40,26 +43,31 @@ class Retention:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def run_once(self) -> int:
-        """Take away all that is too old now; how many events that were. 0 where another node is at it."""
+        """Take away all that is too old or deleted now; how many events that were. 0 where another node is at it."""
         async with if_alone(self._database, "retention") as is_ours:
-            return await self._shorten_all() if is_ours else 0
+            if not is_ours:
+                return 0
+            taken = await self._take_all(self._log.due, lambda due: self._log.shorten(due, self._now()))
+            return taken + await self._take_all(self._purge.due, self._purge.take)
 
-    async def _shorten_all(self) -> int:
+    async def _take_all(
+        self, due_at: Callable[[datetime], Awaitable[list[str]]], take: Callable[[str], Awaitable[retention.Piece]]
+    ) -> int:
         taken = 0
         busy: set[str] = set()
-        while due := [conversation for conversation in await self._log.due(self._now()) if conversation not in busy]:
+        while due := [conversation for conversation in await due_at(self._now()) if conversation not in busy]:
             for conversation in due:
-                events = await self._shorten(conversation)
+                events = await self._take(conversation, take)
                 taken += events
                 if not events:
-                    busy.add(conversation)  # somebody holds it: next time
+                    busy.add(conversation)  # somebody holds it, or a webhook is still to be told: next time
         return taken
 
-    async def _shorten(self, conversation: str) -> int:
+    async def _take(self, conversation: str, take: Callable[[str], Awaitable[retention.Piece]]) -> int:
         taken = 0
         while True:
             try:
-                piece = await self._log.shorten(conversation, self._now())
+                piece = await take(conversation)
             except Overloaded:
                 return taken
             taken += piece.events

@@ -1,7 +1,8 @@
 """Calling a webhook: one signed request for one event, and what the answer means.
 
 Promises: nothing of the answer's body is kept or shown, since it may come from a place that only the studio can see. No
-reason names more of an address than its host: the path of many webhooks is a password.
+reason names more of an address than its host: the path of many webhooks is a password. Nothing is delivered on the word
+of somebody who could not give it today: such a webhook is paused.
 """
 
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from server.protocol.codec import encode
 from server.protocol.events import ConversationDeleted
 from server.protocol.ids import new_id
 from server.protocol.webhooks import WebhookPayload, WebhookTest
-from server.storage.webhooks import Webhooks, WebhookTarget
+from server.storage.webhooks import KEEPER_GONE, Webhooks, WebhookTarget
 
 TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 4096  # an "ok" is read to its end, which keeps the connection; a page is not
+ADMINS_ONLY = "this address is open by the operator's exception: only an admin of the studio keeps a webhook there"
 GONE = 410
 ASKS_FOR_PATIENCE = (429, 503)
 
@@ -37,7 +39,21 @@ class WebhookCalls:
 
     async def receiver(self, webhook: str) -> "WebhookReceiver | None":
         target = await self._webhooks.target(webhook)
-        return None if target is None else WebhookReceiver(target, self)
+        if target is None:
+            return None
+        reason = None if target.is_ending else self.refusal(target)
+        if reason is not None:
+            await self._webhooks.pause(target, reason)
+            return None
+        return WebhookReceiver(target, self)
+
+    def refusal(self, target: WebhookTarget) -> str | None:
+        """Why its keeper could not make it today."""
+        if target.keeper_role is None:
+            return KEEPER_GONE
+        if target.keeper_role != "admin" and self._outbound.is_exception(target.url):
+            return ADMINS_ONLY
+        return None
 
     async def ping(self, target: WebhookTarget) -> WebhookTest:
         started = monotonic()

@@ -2,27 +2,30 @@
 
 In:   wishes of the conversation's owners and moderators.
 Out:  webhooks, their state and what came of their latest attempts. The secret is shown when it is made, never again.
-Promises: an address is only stored if the studio may call it. A webhook belongs to its conversation and not to whoever
-made it: it goes on when they leave, and goes when the conversation goes.
+Promises: an address is only stored if the studio may call it, and one that only the operator's exception opens if an
+admin of the studio wants it. A webhook has a keeper, who made it or enabled it last: when they lose the right to it, it
+is paused until somebody else enables it. It goes when the conversation goes.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import UnsetType
 
 from server.hub.identity import Identity
 from server.hub.log_readers import LogReaders
-from server.hub.webhook_receiver import WebhookCalls
+from server.hub.webhook_receiver import ADMINS_ONLY, WebhookCalls
 from server.hub.webhook_signature import new_secret, shown
 from server.outbound.outbound import Outbound
 from server.protocol import clock
 from server.protocol.clock import rfc3339
-from server.protocol.errors import BadFrame, NotFound
+from server.protocol.errors import BadFrame, NotFound, Rejected
 from server.protocol.events import event_types
 from server.protocol.webhooks import (
     NewWebhook,
+    ToldProgram,
     Webhook,
     WebhookChange,
     WebhookDelivery,
@@ -30,7 +33,7 @@ from server.protocol.webhooks import (
     WebhookWithSecret,
 )
 from server.storage.delivery_notes import DeliveryNotes
-from server.storage.webhooks import WebhookRow, Webhooks, WebhookUpdate
+from server.storage.webhooks import KEEPER_GONE, WebhookRow, Webhooks, WebhookUpdate
 
 MAX_WEBHOOKS = 10  # a conversation: each event is sent so many times
 PREVIOUS_SECRET_FOR = timedelta(hours=24)  # time to give the new one to every receiver
@@ -56,7 +59,7 @@ class WebhookDesk:
         self._now = now
 
     async def create(self, identity: Identity, conversation: str, wanted: NewWebhook) -> WebhookWithSecret:
-        self._outbound.check(wanted.url)
+        self._check(identity, wanted.url)
         kinds = _checked(wanted.kinds)
         secret = new_secret()
         row = await self._webhooks.add(
@@ -72,15 +75,28 @@ class WebhookDesk:
     async def one(self, conversation: str, webhook: str) -> Webhook:
         return _view(await self._webhooks.one(conversation, webhook))
 
-    async def change(self, conversation: str, webhook: str, change: WebhookChange) -> Webhook:
+    async def told(self, conversation: str) -> list[ToldProgram]:
+        """For everybody who may read: that somebody else is told of this, and where."""
+        return [
+            ToldProgram(
+                description=row.description, host=urlsplit(row.url).hostname or "", enabled=_reason(row) is None
+            )
+            for row in await self._webhooks.of(conversation)
+        ]
+
+    async def change(self, identity: Identity, conversation: str, webhook: str, change: WebhookChange) -> Webhook:
         if change in (WebhookChange(), WebhookChange(skip_missed=True)):
             raise BadFrame("nothing to change")
         if change.skip_missed and change.enabled is not True:
             raise BadFrame("`skip_missed` goes with `enabled: true`")
         if isinstance(change.url, str):
-            self._outbound.check(change.url)
+            self._check(identity, change.url)
+        elif change.enabled is True:  # and keeps it from then on
+            self._check(identity, (await self._webhooks.one(conversation, webhook)).url)
         kinds = change.kinds if isinstance(change.kinds, UnsetType) else _checked(change.kinds)
-        update = WebhookUpdate(change.url, kinds, change.description, change.enabled, change.skip_missed)
+        update = WebhookUpdate(
+            identity.user_id, change.url, kinds, change.description, change.enabled, change.skip_missed
+        )
         row = await self._webhooks.update(conversation, webhook, update, self._now())
         self._readers.look_at(conversation)
         return _view(row)
@@ -93,12 +109,14 @@ class WebhookDesk:
     async def delete(self, conversation: str, webhook: str) -> None:
         await self._webhooks.delete(webhook, conversation)
 
-    async def test(self, conversation: str, webhook: str) -> WebhookTest:
+    async def test(self, identity: Identity, conversation: str, webhook: str) -> WebhookTest:
         """Send a ping now, also to one that is disabled, and wait for the answer."""
         await self._webhooks.one(conversation, webhook)  # of this conversation, and of no other
         target = await self._webhooks.target(webhook)
         if target is None:
             raise NotFound("there is no such webhook")
+        if self._calls.refusal(target) is not None:  # on whose word is it sent?
+            self._check(identity, target.url)
         return await self._calls.ping(target)
 
     async def deliveries(self, conversation: str, webhook: str, limit: int) -> list[WebhookDelivery]:
@@ -111,6 +129,11 @@ class WebhookDesk:
             )
             for past in await self._notes.attempts(row.key, limit)
         ]  # fmt: skip
+
+    def _check(self, identity: Identity, url: str) -> None:
+        self._outbound.check(url)
+        if identity.account_role != "admin" and self._outbound.is_exception(url):
+            raise Rejected(ADMINS_ONLY)
 
 
 def _checked(kinds: list[str] | None) -> list[str] | None:
@@ -129,15 +152,16 @@ def _with_secret(row: WebhookRow, secret: bytes) -> WebhookWithSecret:
 
 
 def _fields(row: WebhookRow) -> dict[str, Any]:
-    is_waiting = row.failing_since is not None and row.disabled_at is None
+    reason = _reason(row)
+    is_waiting = row.failing_since is not None and reason is None
     return {
         "id": row.id,
         "conversation": row.conversation,
         "url": row.url,
         "kinds": row.kinds,
         "description": row.description,
-        "enabled": row.disabled_at is None,
-        "disabled_reason": row.disabled_reason,
+        "enabled": reason is None,
+        "disabled_reason": reason,
         "disabled_at": _time(row.disabled_at),
         "failing_since": _time(row.failing_since),
         "next_try_at": _time(row.next_at) if is_waiting else None,
@@ -145,10 +169,17 @@ def _fields(row: WebhookRow) -> dict[str, Any]:
         "waiting": max(0, row.head - row.seq),
         "dead_letters": row.dead_letters,
         "previous_secret_until": _time(row.previous_until),
-        "created_by": row.created_by,
+        "kept_by": row.kept_by,
         "created_at": rfc3339(row.created_at),
         "updated_at": rfc3339(row.updated_at),
     }
+
+
+def _reason(row: WebhookRow) -> str | None:
+    """Why nothing is sent; that its keeper is gone shows before the next delivery has found out."""
+    if row.disabled_at is not None:
+        return row.disabled_reason or ""
+    return None if row.keeper_may else KEEPER_GONE
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -20,7 +20,7 @@ import httpcore2
 import httpx2
 
 from server.outbound.addresses import OutboundRefused, Target, is_public, refusal_of_host, target_of
-from server.outbound.lookup import Address, Resolve
+from server.outbound.lookup import Address, LookupBusy, Resolve
 
 MAX_CONNECTIONS = 100  # of each kind, checked and excepted
 MAX_IDLE_CONNECTIONS = 20
@@ -126,6 +126,8 @@ class _Pinned(httpcore2.AsyncNetworkBackend):
             pass
         try:
             found = await self._resolve(host, port)
+        except LookupBusy as error:
+            raise httpcore2.PoolTimeout(str(error)) from error  # as where no connection is free: nothing was asked
         except OSError as error:
             if isinstance(error, TimeoutError):
                 raise

@@ -72,6 +72,10 @@ class Outbound:
         """Raises `OutboundRefused` for what can be told to be bad without the network: ask before storing it."""
         self._checked(url)
 
+    def is_exception(self, url: str) -> bool:
+        """Whether it may be called only because the operator said so."""
+        return target_of(url).origin in self._exceptions
+
     async def post(
         self,
         url: str,
@@ -189,7 +193,7 @@ def _failure(target: Target, error: "httpx2.TransportError") -> OutboundFailed:
     elif any(isinstance(cause, socket.gaierror) for cause in causes):
         kind, said = "name", "has a name that cannot be looked up"
     elif isinstance(error, httpx2.PoolTimeout):
-        kind, said = "busy", "has to wait: too many calls are under way"
+        kind, said = "busy", "has to wait: too many calls or lookups are under way"
     elif isinstance(error, httpx2.TimeoutException):
         kind, said = "timeout", "did not answer in time"
     elif isinstance(error, httpx2.ConnectError):

@@ -34,7 +34,8 @@ class WebhookChange(Body, frozen=True, kw_only=True):
 
 
 class Webhook(View, frozen=True, kw_only=True):
-    """`seq`: how far it has got in the conversation's log; `waiting`: how many events stand behind that."""
+    """`seq`: how far it has got in the conversation's log; `waiting`: how many events stand behind that. `kept_by`: who
+    made it, or enabled it last."""
 
     id: str
     conversation: str
@@ -50,7 +51,7 @@ class Webhook(View, frozen=True, kw_only=True):
     waiting: int
     dead_letters: int
     previous_secret_until: str | None
-    created_by: str | None
+    kept_by: str | None
     created_at: str
     updated_at: str
 
@@ -63,6 +64,18 @@ class WebhookWithSecret(Webhook, frozen=True, kw_only=True):
 
 class WebhookList(View, frozen=True, kw_only=True):
     webhooks: list[Webhook]
+
+
+class ToldProgram(View, frozen=True, kw_only=True):
+    """What everybody in a conversation may know of a webhook."""
+
+    description: str
+    host: str
+    enabled: bool
+
+
+class ToldPrograms(View, frozen=True, kw_only=True):
+    webhooks: list[ToldProgram]
 
 
 class WebhookTest(View, frozen=True, kw_only=True):

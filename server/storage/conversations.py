@@ -20,6 +20,9 @@ SORT_COLUMNS = {
 
 PROMPT_ROLES = ["owner", "moderator"]  # they may change the system prompt, and nobody else reads it
 
+YOUNG_EVENTS = 20  # a private chat that is no longer than this may be news to its other side
+CLOCKS_DIFFER_S = 60.0  # of two nodes, at most: the moment of joining is the committer's
+
 
 @dataclass(frozen=True, slots=True)
 class MemberState:
@@ -27,6 +30,15 @@ class MemberState:
 
     member: Member
     is_hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """`is_new` where the member may not know the conversation yet: they joined of late, or somebody began to write."""
+
+    conversation: str
+    head: int
+    is_new: bool
 
 
 class Conversations:
@@ -123,23 +135,32 @@ class Conversations:
         rows = await self._database.fetch("SELECT user_id FROM memberships WHERE conversation = $1", conversation)
         return [row["user_id"] for row in rows]
 
-    async def moved_since(self, since: datetime, users: list[str]) -> dict[str, dict[str, int]]:
-        """For each user the heads of those of their conversations that have moved."""
+    async def moved_within(self, seconds: float, users: list[str]) -> dict[str, list[Moved]]:
+        """For each user those of their conversations that have moved in the last seconds, by the database's clock."""
         heads = await self._database.fetch(
-            "SELECT conversation, last_seq FROM heads WHERE updated_at >= $1 AND last_seq > 0", since
+            """
+            SELECT h.conversation, h.last_seq, c.kind = 'private' AND h.last_seq <= $2 AS is_young
+            FROM heads h JOIN conversations c ON c.id = h.conversation
+            WHERE h.updated_at >= clock_timestamp() - make_interval(secs => $1) AND h.last_seq > 0
+            """,
+            seconds,
+            YOUNG_EVENTS,
         )
         if not users or not heads:
             return {}
-        last = {row["conversation"]: row["last_seq"] for row in heads}
+        found = {row["conversation"]: row for row in heads}
         rows = await self._database.fetch(
-            "SELECT user_id, conversation FROM memberships "
-            "WHERE conversation = ANY($1::uuid[]) AND user_id = ANY($2::uuid[])",
-            list(last),
-            users,
-        )
-        moved: dict[str, dict[str, int]] = {}
+            """
+            SELECT user_id, conversation, joined_at >= clock_timestamp() - make_interval(secs => $3) AS is_recent
+            FROM memberships WHERE conversation = ANY($1::uuid[]) AND user_id = ANY($2::uuid[])
+            """,
+            list(found), users, seconds + CLOCKS_DIFFER_S,
+        )  # fmt: skip
+        moved: dict[str, list[Moved]] = {}
         for row in rows:
-            moved.setdefault(row["user_id"], {})[row["conversation"]] = last[row["conversation"]]
+            head = found[row["conversation"]]
+            is_new = row["is_recent"] or head["is_young"]
+            moved.setdefault(row["user_id"], []).append(Moved(row["conversation"], head["last_seq"], is_new))
         return moved
 
     async def visible_from(self, conversation: str, user: str | None) -> int:

@@ -226,6 +226,8 @@ class _Translated:
         match error:
             case asyncpg.LockNotAvailableError():
                 raise Overloaded("this conversation is busy, please try again") from error
+            case asyncpg.TransactionRollbackError():  # a deadlock, or an order of commits that could not be
+                raise Overloaded("somebody else changed the same, please try again") from error
             case asyncpg.DiskFullError() | asyncpg.OutOfMemoryError():
                 raise Unavailable("the database has no room left, please tell the operator") from error
             case (

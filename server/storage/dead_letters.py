@@ -87,6 +87,15 @@ class DeadLetters:
         )  # fmt: skip
         return [_letter(row) for row in rows]
 
+    async def postpone(self, letter: str, pause_s: float) -> None:
+        """It was not tried: later. What nobody wants tried any more stays as it is."""
+        await self._database.execute(
+            "UPDATE dead_letters SET retry_at = now() + make_interval(secs => $2) "
+            "WHERE id = $1 AND retry_at IS NOT NULL",
+            letter,
+            pause_s,
+        )
+
     async def let_lie(self, letters: Sequence[str]) -> None:
         """Not to be tried again after all."""
         await self._database.execute("UPDATE dead_letters SET retry_at = NULL WHERE id = ANY($1::uuid[])", letters)

@@ -36,28 +36,7 @@ class Erasures:
         self._database = database
 
     async def request(self, connection: Connection, erasure: Erasure, now: datetime) -> None:
-        """The account is nobody's from here on: no name, no address, no password, no way in. A repeat takes the texts
-        too, where the first one left them.
-        """
-        await connection.execute(
-            """
-            INSERT INTO erasures (user_id, with_messages, requested_at) VALUES ($1, $2, $3)
-            ON CONFLICT (user_id) DO UPDATE SET with_messages = erasures.with_messages OR excluded.with_messages
-            """,
-            erasure.user,
-            erasure.with_messages,
-            now,
-        )
-        await connection.execute(
-            """
-            UPDATE users SET username = $2, username_key = $2 || ' ' || id, email = NULL, password_hash = NULL,
-                role = 'guest', disabled_at = coalesce(disabled_at, $3)
-            WHERE id = $1
-            """,
-            erasure.user,
-            NOBODY,
-            now,
-        )
+        await close_account(connection, erasure, now)
 
     async def pending(self) -> list[Erasure]:
         rows = await self._database.fetch(
@@ -143,6 +122,31 @@ class Erasures:
             return is_gone
 
 
+async def close_account(connection: Connection, erasure: Erasure, now: datetime) -> None:
+    """The account is nobody's from here on: no name, no address, no password, no way in. A repeat takes the texts too,
+    where the first one left them.
+    """
+    await connection.execute(
+        """
+        INSERT INTO erasures (user_id, with_messages, requested_at) VALUES ($1, $2, $3)
+        ON CONFLICT (user_id) DO UPDATE SET with_messages = erasures.with_messages OR excluded.with_messages
+        """,
+        erasure.user,
+        erasure.with_messages,
+        now,
+    )
+    await connection.execute(
+        """
+        UPDATE users SET username = $2, username_key = $2 || ' ' || id, email = NULL, password_hash = NULL,
+            role = 'guest', disabled_at = coalesce(disabled_at, $3)
+        WHERE id = $1
+        """,
+        erasure.user,
+        NOBODY,
+        now,
+    )
+
+
 _FORGET_NAME = """
     WITH named AS (
         SELECT conversation, seq FROM events
@@ -174,6 +178,11 @@ _TRACES = """
         OR ($2 AND EXISTS (
             SELECT FROM messages w WHERE w.conversation = c.id AND w.actor_id = $1::text AND w.deleted_at IS NULL
         ))
+        OR ($2 AND c.deleted_at IS NOT NULL AND c.created_by = $1
+            AND NOT EXISTS (SELECT FROM memberships o WHERE o.conversation = c.id)
+            AND (c.title IS NOT NULL OR c.system_prompt IS NOT NULL OR EXISTS (
+                SELECT FROM events e WHERE e.conversation = c.id AND e.kind <> 'conversation.deleted'
+            )))
     ORDER BY c.id
 """
 

@@ -40,6 +40,15 @@ class LogReader:
         )
         return {row["conversation"]: _head(row) for row in rows}
 
+    async def hushed(self, conversations: list[str]) -> set[str]:
+        """Those private chats in which one side has blocked the other."""
+        rows = await self._database.fetch(
+            "SELECT DISTINCT conversation FROM memberships "
+            "WHERE conversation = ANY($1::uuid[]) AND (blocks_peer OR blocked_by_peer)",
+            conversations,
+        )
+        return {row["conversation"] for row in rows}
+
     async def recognise_database(self) -> None:
         """Renew all epochs when the database behind our address is another one than before, as after a failover."""
         await recognise(self._database)

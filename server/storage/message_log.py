@@ -277,7 +277,6 @@ class MessageLog:
             list(touched),
             [head.last_seq for head in touched.values()],
             [head.message_count for head in touched.values()],
-            at,
             *projections.message_columns(messages),
         )
 
@@ -355,11 +354,12 @@ _WRITE = """
             attachments, mentions, people_only, run
         )
         SELECT * FROM unnest(
-            $14::uuid[], $15::bigint[], $16::uuid[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[],
-            $22::timestamptz[], $23::uuid[], $24::uuid[], $25::json[], $26::json[], $27::boolean[], $28::uuid[]
+            $13::uuid[], $14::bigint[], $15::uuid[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[],
+            $21::timestamptz[], $22::uuid[], $23::uuid[], $24::json[], $25::json[], $26::boolean[], $27::uuid[]
         )
     )
-    UPDATE heads SET last_seq = v.last_seq, message_count = v.message_count, updated_at = $13
+    UPDATE heads SET last_seq = v.last_seq, message_count = v.message_count,
+        updated_at = clock_timestamp()  -- one clock for all nodes
     FROM unnest($10::uuid[], $11::bigint[], $12::bigint[]) AS v(conversation, last_seq, message_count)
     WHERE heads.conversation = v.conversation
 """

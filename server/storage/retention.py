@@ -6,7 +6,7 @@ Promises: one transaction for each piece, under the lock of the head as for appe
 same lock sees all of it or nothing. A client id names one thing for ever: of an event that has one the row stays below
 the floor, without what anybody said, and whoever repeats it still gets the first answer. Nobody reads such rows: the
 readers of the log begin at the floor. A log is shortened from its beginning, up to the first event that is young
-enough, and never past an answer that is still being given.
+enough, and never past an answer that is still being given. What is deleted as a whole is the matter of `purge`.
 """
 
 from dataclasses import dataclass
@@ -40,8 +40,8 @@ class Retention:
 
     async def shorten(self, conversation: str, now: datetime) -> Piece:
         async with self._database.transaction() as connection:
-            await connection.execute(_SETTINGS)
-            await self._keep_search_out(connection, conversation)
+            await connection.execute(SETTINGS)
+            await keep_search_out(connection, conversation)
             head = await connection.fetchrow(_LOCK, conversation, self._default_days, now)
             if head is None or head["oldest_kept"] is None:
                 return Piece(0, is_last=True)
@@ -53,17 +53,6 @@ class Retention:
             if taken > 0:
                 await self._take(connection, conversation, head["first_seq"], first)
             return Piece(taken, is_last=taken < PIECE)
-
-    async def _keep_search_out(self, connection: Connection, conversation: str) -> None:
-        """The index reads messages under the lock of its cursor. Without that lock it could write down the words of one
-        that goes in the same moment. Before the head's, which is then not held while waiting for this one.
-        """
-        await connection.execute(
-            "INSERT INTO search_cursors (conversation, seq) SELECT id, 0 FROM conversations WHERE id = $1 "
-            "ON CONFLICT DO NOTHING",
-            conversation,
-        )
-        await connection.execute("SELECT FROM search_cursors WHERE conversation = $1 FOR UPDATE", conversation)
 
     async def _take(self, connection: Connection, conversation: str, first: int, new_first: int) -> None:
         gone = await connection.fetchrow(_TAKE_MESSAGES, conversation, new_first)
@@ -77,8 +66,20 @@ class Retention:
         await connection.execute("UPDATE heads SET first_seq = $2 WHERE conversation = $1", conversation, new_first)
 
 
+async def keep_search_out(connection: Connection, conversation: str) -> None:
+    """The index reads messages under the lock of its cursor. Without that lock it could write down the words of one
+    that goes in the same moment. Before the head's, which is then not held while waiting for this one.
+    """
+    await connection.execute(
+        "INSERT INTO search_cursors (conversation, seq) SELECT id, 0 FROM conversations WHERE id = $1 "
+        "ON CONFLICT DO NOTHING",
+        conversation,
+    )
+    await connection.execute("SELECT FROM search_cursors WHERE conversation = $1 FOR UPDATE", conversation)
+
+
 # A piece that is lost is taken again, so its commit waits for no disk. Large tables are looked into by key alone.
-_SETTINGS = """
+SETTINGS = """
     SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '500ms';
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
 """

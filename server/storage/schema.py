@@ -5,6 +5,7 @@ in a child, and a start with nothing to migrate imports neither.
 """
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,20 @@ import asyncpg
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 CONNECT_TIMEOUT_S = 10.0  # a name that resolves slowly, a database that has just been started
 MIGRATION_TIMEOUT_S = 3600.0  # a large table may be rewritten; an hour without an end is a fault
+REVISION = re.compile(r"[0-9]{8}_[0-9]{2}_[a-z0-9_]+")  # how we name ours
+# What has been there from the first revision that anybody could talk with, and what no other program has together.
+OUR_COLUMNS = (
+    ("alembic_version", "version_num"),
+    ("heads", "conversation"),
+    ("heads", "first_seq"),
+    ("heads", "epoch"),
+    ("events", "conversation"),
+    ("events", "seq"),
+    ("events", "body_hash"),
+    ("memberships", "conversation"),
+    ("memberships", "user_id"),
+    ("memberships", "visible_from"),
+)
 
 
 class SchemaError(Exception):
@@ -31,6 +46,15 @@ async def bring_up_to_date(dsn: str) -> None:
             "Chat Studio. Start that version, or restore a backup from before the upgrade."
         )
     await _migrate(dsn)
+
+
+async def holds_a_studio(connection: asyncpg.Connection) -> bool:
+    """Whether the default schema is one of ours, of whatever version. Others use Alembic too."""
+    found = await connection.fetchval(_OUR_COLUMNS, *zip(*OUR_COLUMNS, strict=True))
+    if found != len(OUR_COLUMNS):
+        return False
+    named = await connection.fetch("SELECT version_num FROM alembic_version")
+    return len(named) == 1 and REVISION.fullmatch(named[0]["version_num"]) is not None
 
 
 def revisions() -> list[str]:
@@ -72,3 +96,11 @@ async def _migrate(dsn: str) -> None:
         text = output.decode(errors="replace")
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("(", "[", " "))]
         raise SchemaError(f"the database could not be migrated: {lines[-1] if lines else 'no reason given'}")
+
+
+_OUR_COLUMNS = """
+    SELECT count(*) FROM unnest($1::text[], $2::text[]) AS ours(name, attribute)
+    JOIN pg_class c ON c.relname = ours.name AND c.relkind IN ('r', 'p')
+        AND c.relnamespace = current_schema()::regnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ours.attribute AND NOT a.attisdropped
+"""

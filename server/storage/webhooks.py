@@ -13,6 +13,7 @@ from server.storage.log_cursors import CursorKey, LogCursors, subscribe, unsubsc
 
 READER = "webhooks"
 OWNER_PAUSED = "paused by hand"
+KEEPER_GONE = "whoever kept it owns or moderates this conversation no more: one who does may enable it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class WebhookRow:
     url: str
     kinds: list[str] | None
     description: str
-    created_by: str | None
+    kept_by: str | None
+    keeper_may: bool
     created_at: datetime
     updated_at: datetime
     previous_until: datetime | None
@@ -51,6 +53,8 @@ class WebhookTarget:
     kinds: list[str] | None
     secrets: tuple[bytes, ...]
     is_ending: bool  # the conversation has been deleted
+    keeper_role: str | None  # of the keeper's account; None: they may not manage webhooks here any more
+    kept_by: str | None
 
     def __repr__(self) -> str:
         return f"WebhookTarget({self.id})"
@@ -58,6 +62,9 @@ class WebhookTarget:
 
 @dataclass(frozen=True, slots=True)
 class WebhookUpdate:
+    """`by` is who changes it; whoever enables it keeps it from then on."""
+
+    by: str
     url: str | UnsetType = UNSET
     kinds: list[str] | None | UnsetType = UNSET
     description: str | UnsetType = UNSET
@@ -122,6 +129,7 @@ class Webhooks:
             )
             key = CursorKey(READER, webhook)
             if change.enabled is True:
+                await connection.execute("UPDATE webhooks SET created_by = $2 WHERE id = $1", webhook, change.by)
                 await self._cursors.set_enabled(connection, key, from_head=change.skip_missed)
             elif change.enabled is False:
                 await self._cursors.set_disabled(connection, key, OWNER_PAUSED)
@@ -150,12 +158,19 @@ class Webhooks:
             await connection.execute("DELETE FROM webhooks WHERE id = $1", webhook)
             await unsubscribe(connection, CursorKey(READER, webhook))
 
+    async def pause(self, target: WebhookTarget, reason: str) -> None:
+        """Unless somebody has enabled it meanwhile, and keeps it now."""
+        async with self._database.transaction() as connection:
+            keeper = await connection.fetchval("SELECT created_by FROM webhooks WHERE id = $1 FOR UPDATE", target.id)
+            if keeper == target.kept_by:
+                await self._cursors.set_disabled(connection, CursorKey(READER, target.id), reason)
+
     async def target(self, webhook: str) -> WebhookTarget | None:
         row = await self._database.fetch_one(
-            """
-            SELECT w.id, w.conversation, w.url, w.kinds, w.secret, c.deleted_at,
+            f"""
+            SELECT w.id, w.conversation, w.url, w.kinds, w.secret, w.created_by, c.deleted_at, k.role AS keeper_role,
                 CASE WHEN w.previous_until > now() THEN w.previous_secret END AS previous_secret
-            FROM webhooks w JOIN conversations c ON c.id = w.conversation WHERE w.id = $1
+            FROM webhooks w JOIN conversations c ON c.id = w.conversation {_KEEPER} WHERE w.id = $1
             """,
             webhook,
         )
@@ -163,8 +178,9 @@ class Webhooks:
             return None
         secrets = tuple(secret for secret in (row["secret"], row["previous_secret"]) if secret is not None)
         return WebhookTarget(
-            row["id"], row["conversation"], row["url"], row["kinds"], secrets, row["deleted_at"] is not None
-        )
+            row["id"], row["conversation"], row["url"], row["kinds"], secrets, row["deleted_at"] is not None,
+            row["keeper_role"], row["created_by"],
+        )  # fmt: skip
 
     async def prune(self) -> None:
         """Take away what is left of deleted conversations, and old secrets that sign no longer."""
@@ -203,14 +219,23 @@ async def _locked(connection: Connection, conversation: str, webhook: str) -> Re
     return row
 
 
+# Nobody tells webhooks of kicks, roles and accounts: the right behind each is looked up whenever it counts.
+# `created_by` is who made the webhook, or who has enabled it since.
+_KEEPER = """
+    LEFT JOIN (memberships km JOIN users k ON k.id = km.user_id AND k.disabled_at IS NULL)
+        ON km.conversation = w.conversation AND km.user_id = w.created_by AND km.role IN ('owner', 'moderator')
+"""
+
 _ROWS = f"""
-    SELECT w.id, w.conversation, w.url, w.kinds, w.description, w.created_by, w.created_at, w.updated_at,
+    SELECT w.id, w.conversation, w.url, w.kinds, w.description, w.created_by AS kept_by,
+        k.id IS NOT NULL AS keeper_may, w.created_at, w.updated_at,
         CASE WHEN w.previous_until > now() THEN w.previous_until END AS previous_until,
         c.disabled_at, c.disabled_reason, c.failing_since, c.next_at, c.seq, h.last_seq AS head,
         (SELECT count(*) FROM dead_letters d WHERE d.reader = c.reader AND d.target = c.target) AS dead_letters
     FROM webhooks w
     JOIN log_cursors c ON c.reader = '{READER}' AND c.target = w.id
     JOIN heads h ON h.conversation = w.conversation
+    {_KEEPER}
 """
 
 

@@ -204,3 +204,25 @@ async def ticket_of(person: Person) -> str:
 
 async def say_hello(socket: Socket, ticket: str) -> None:
     await socket.send_raw(encode({"type": "hello", "ticket": ticket}).decode())
+
+
+async def test_a_handshake_that_breaks_gives_its_place_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run_studio(database, rate_limits=True) as studio:
+        (ana,) = await make_people(database, studio.port, ["ana"])
+        async with ana:
+            room = await ana.room()
+            with monkeypatch.context() as broken:
+
+                async def of(*_: object) -> None:
+                    raise RuntimeError("on purpose")
+
+                broken.setattr(studio.parts.studio.standings, "of", of)
+                for _ in range(20):
+                    with pytest.raises(websockets.InvalidStatus) as refused:
+                        async with ana.socket(f"/ws/room/{room}"):
+                            pass
+                    assert refused.value.response.status_code == 500
+            async with ana.socket(f"/ws/room/{room}"):
+                pass

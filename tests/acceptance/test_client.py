@@ -29,6 +29,7 @@ from server.client import (
     WrongPassword,
 )
 from server.client.items import Line
+from server.client.rest import Rest
 from server.protocol.codec import parse
 from server.protocol.errors import Conflict, Forbidden, NotFound, TooLarge
 from server.protocol.events import MessageCreated
@@ -355,6 +356,56 @@ async def test_closing_ends_streams_and_sends(studio: RunningStudio) -> None:
     assert [item async for item in stream] == []
     with pytest.raises(Closed):
         await said.send("too late")
+
+
+async def test_an_error_of_the_programs_own_ends_everything_that_waits(studio: RunningStudio) -> None:
+    alice = await studio.person("alice")
+    room = await alice.room()
+    changes = Changes()
+
+    def hear(change: ConnectionChange) -> None:
+        changes(change)
+        if isinstance(change, Down):
+            raise LookupError("a callback that is broken")
+
+    async with as_program(studio, alice, on_connection=hear) as mine:
+        said = await mine.conversation(room)
+        stream = said.events()
+        await said.follow()
+        changes.line.stall()
+        waiting = await said.submit("nobody answers")
+        changes.line.cut()
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(LookupError):
+                await anext(stream)
+            with pytest.raises(LookupError):
+                await waiting
+        with pytest.raises(LookupError):
+            await said.send("nobody hears")
+
+
+async def test_an_answer_that_cannot_be_read_is_none_and_the_next_address_is_tried(studio: RunningStudio) -> None:
+    """The page of a proxy, with a status that says that all is well."""
+    alice = await studio.person("alice")
+    room = await alice.room()
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        page = b"<html>We are back soon</html>"
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page))
+        await writer.drain()
+        writer.close()
+
+    proxy = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with proxy:
+        addresses = [f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}", studio.url]
+        async with Studio(addresses, username="alice", password=PASSWORD, chance=lambda: 0.1) as mine:
+            assert (await mine.conversation(room)).id == room
+            assert asked[0].startswith(b"POST /api/auth/token")
+            wrong_first = Rest(mine._requests, mine._sign_in, lambda n: addresses[n % 2], lambda: 0.1)
+            assert (await wrong_first.conversation(room)).id == room
+            assert asked[-1].startswith(b"GET ")
 
 
 # Missing a lot

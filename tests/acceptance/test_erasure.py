@@ -158,6 +158,30 @@ async def test_nothing_of_it_is_left(studio: RunningStudio) -> None:
     await ben.call("GET", f"/api/conversations/{alone}", expect=404)
 
 
+@pytest.mark.parametrize("is_signed_in", [True, False])
+async def test_rings_of_rooms_that_were_left_before_forget_the_name(studio: RunningStudio, is_signed_in: bool) -> None:
+    """No event comes there that would empty them."""
+    ana, ben, root = await studio.person("quirinius"), await studio.person("ben"), await studio.person("root", "admin")
+    room = await ben.room()
+    async with ben.socket("/ws", room) as socket:
+        await ben.call("PUT", f"/api/conversations/{room}/members/{ana.id}", {"role": "member"}, expect=201)
+        await say(ana, room, "I shall not stay")
+        await ana.call("POST", f"/api/conversations/{room}/leave", expect=204)
+        await socket.event("member.left")
+        feed = studio.parts.hub.feed(room)
+        assert feed is not None
+        assert b"quirinius" in (feed.since(0) or b"")
+        if not is_signed_in:
+            await studio.parts.database.execute("DELETE FROM grants WHERE user_id = $1", ana.id)
+        await root.call("DELETE", f"/api/admin/users/{ana.id}?messages=keep", expect=204)
+        await erased(studio, ana)
+
+        async def is_forgotten() -> bool:
+            return b"quirinius" not in (feed.since(0) or b"")
+
+        await until(is_forgotten)
+
+
 async def test_a_room_gets_a_new_owner(studio: RunningStudio) -> None:
     ana, ben, eve = await studio.person("ana"), await studio.person("ben"), await studio.person("eve")
     room = await ana.room(members=[eve.id])

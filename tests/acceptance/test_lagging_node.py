@@ -1,9 +1,12 @@
 """A node that has not heard yet what another one has told: nobody gets more, less or anything twice because of it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
+from server.bus.bus import UserNotice
+from server.gateway import heartbeat
 from server.hub import feeds
 from server.storage.database import Database
 from tests.running_studio import Person, RunningStudio, run_studio
@@ -92,3 +95,50 @@ async def test_a_kick_that_is_long_over_costs_nobody_the_room(deaf: RunningStudi
             last = await socket.say(room, "welcome back")
             await deaf.parts.hub._feeds.compare()
             await his.event("message.created", seq=last["seq"])
+
+
+async def test_an_invitation_whose_notice_is_lost_is_told_by_the_heartbeat(
+    deaf: RunningStudio, studio: RunningStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    await deaf.parts.heartbeat.stop()
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.5)
+    deaf.parts.heartbeat.start()
+    async with at(deaf, ben) as elsewhere, elsewhere.socket() as his:
+        room = await ana.room("invited", members=[ben.id])
+        async with ana.socket("/ws", room) as hers:
+            await hers.say(room, "are you there?")
+        added = await his.wait_for(lambda frame: frame["type"] == "conversation.added")
+        assert added["conversation"]["id"] == room
+        async with ana.socket(f"/ws/private/{ben.id}") as private:
+            chat = (await private.ask("send", text="and here?"))["conversation"]
+        added = await his.wait_for(lambda f: f["type"] == "conversation.added" and f["conversation"]["id"] == chat)
+        assert added["conversation"]["kind"] == "private"
+
+
+async def test_a_late_word_of_a_kick_takes_nothing_from_who_is_a_member_again(studio: RunningStudio) -> None:
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    room = await ana.room(members=[ben.id])
+    async with ana.socket("/ws", room) as hers, ben.socket("/ws", room) as his:
+        studio.parts.hub._on_notice(UserNotice(ben.id, "removed", room, "kicked"))
+        await hers.say(room, "still here?")
+        await his.event("message.created")
+        await his.settle()
+        assert not any(frame["type"] == "conversation.removed" for frame in his.seen)
+
+
+async def test_a_block_whose_notice_is_lost_is_learnt_when_notices_may_have_been_lost(
+    deaf: RunningStudio, studio: RunningStudio
+) -> None:
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    async with ana.socket(f"/ws/private/{ben.id}") as hers:
+        chat = (await hers.ask("send", text="hello"))["conversation"]
+    async with at(deaf, ana) as elsewhere, elsewhere.socket("/ws", chat):
+        feed = deaf.parts.hub.feed(chat)
+        assert feed is not None
+        assert not feed.is_hushed
+        await ben.call("PUT", f"/api/users/{ana.id}/block", expect=204)
+        deaf.parts.bus.on_gap()
+        async with asyncio.timeout(10):
+            while not feed.is_hushed:
+                await asyncio.sleep(0.02)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -20,6 +21,7 @@ ANSWER_S = 3.0  # promised: by then a send is refused while Postgres is away
 SLACK_S = 1.0  # for a busy machine
 BACK_TIMEOUT_S = 30.0
 REFUSED = ("error", "unavailable", True)
+T = TypeVar("T")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of Postgres in /proc")
 
 
@@ -54,6 +56,10 @@ async def test_a_postgres_that_stands_still_is_said_to_be_away(started_studio: S
     async with writing(ana, room) as hers, ben.socket("/ws", room) as his:
         await hers.until_acknowledged("before")
         with standing_still(started_studio):
+            path, draft = f"/api/conversations/{room}/messages", {"id": "over http", "text": "m"}
+            sent, waited_s = await timed(asyncio.create_task(ana.http.post(path, json=draft)))
+            assert (sent.status_code, sent.json()["code"]) == (503, "unavailable")
+            assert waited_s < ANSWER_S + SLACK_S
             asked = []
             for name in names:  # some come while others wait
                 asked.append(asyncio.create_task(timed(hers.send(name))))
@@ -146,7 +152,7 @@ async def writing(person: Person, room: str) -> AsyncIterator[Writer]:
         reading.cancel()
 
 
-async def timed(answer: "asyncio.Task[Frame]") -> tuple[Frame, float]:
+async def timed(answer: "asyncio.Task[T]") -> tuple[T, float]:
     began = asyncio.get_running_loop().time()
     return await answer, asyncio.get_running_loop().time() - began
 
@@ -209,3 +215,16 @@ def fill(folder: Path) -> Path:
     with (folder / "filler").open("wb") as filler:
         filler.write(bytes(shutil.disk_usage(folder).free))
     return folder / "filler"
+
+
+@on_linux
+async def test_what_is_sent_behind_something_that_waits_is_refused_in_time_too(started_studio: StudioProcess) -> None:
+    (ana,) = await started_studio.people(["ana"])
+    room = await ana.room()
+    async with ana.socket("/ws", room) as hers:
+        with standing_still(started_studio):
+            await hers.send("subscribe", id="waits", conversations={room: None})
+            answer, waited_s = await timed(asyncio.create_task(hers.ask("send", conversation=room, text="m")))
+            assert kind_of(answer) == REFUSED
+            assert waited_s < ANSWER_S + SLACK_S
+        await until_ready(started_studio)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from server.bus.bus import PRESENCE_TOPIC, Notice, PresenceChanged
 from server.hub import presence
 from server.storage.database import Database
 from tests.redis_server import RedisServer
@@ -149,6 +150,30 @@ async def test_nobody_goes_because_redis_does_and_what_was_missed_is_made_good(
                 await until(shows(first, room, ana, ben, cat))
                 assert states(hers, ben) == ["online"]
         await hers.wait_for(is_presence(ben, "offline"))
+
+
+async def test_a_coming_or_going_that_was_not_heard_is_made_good(nodes: tuple[RunningStudio, RunningStudio]) -> None:
+    first, second = nodes
+    ana, ben, cat = [await first.person(name) for name in ("ana", "ben", "cat")]
+    room = await ana.room(members=[ben.id, cat.id])
+    listener, lost = first.parts.studio.presence._on_notice, list[Notice]()
+
+    def lose_what_moved(notice: Notice) -> None:
+        if isinstance(notice, PresenceChanged) and (notice.came or notice.went):
+            lost.append(notice)
+        else:
+            listener(notice)
+
+    async with at(first, ana, room) as hers, at(second, cat, room):
+        await until(shows(first, room, ana, cat))
+        await first.parts.bus.listen([PRESENCE_TOPIC], lose_what_moved)
+        async with at(second, ben, room):
+            await hers.wait_for(is_presence(ben, "online"))
+            assert len(lost) == 1
+        await hers.wait_for(is_presence(ben, "offline"))
+        assert len(lost) == 2
+        assert await shows(first, room, ana, cat)()
+        assert states(hers, cat) == ["online"]
 
 
 async def test_a_crowd_is_counted_and_named_again_when_it_shrinks(

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from server.gateway import connection as gateway_connection
@@ -126,3 +127,38 @@ async def test_a_changed_role_sends_the_socket_away_to_come_back_and_an_ended_se
         assert socket.welcome["user"]["role"] == "guest"
         await admin.call("PATCH", f"/api/admin/users/{ana.id}", {"disabled": True}, expect=200)
         assert await socket.closed() == 4500
+
+
+async def test_a_database_that_stands_still_costs_no_living_socket(
+    monkeypatch: pytest.MonkeyPatch, studio: RunningStudio, database_dsn: str
+) -> None:
+    ana = await studio.person("ana")
+    await studio.parts.heartbeat.stop()
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.5)
+    monkeypatch.setattr(gateway_connection, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(gateway_connection, "PING_EVERY_S", 0.4)
+    monkeypatch.setattr(gateway_connection, "NO_LIFE_S", 1.2)
+    async with ana.socket() as living:
+        other = await asyncpg.connect(database_dsn)
+        try:
+            async with other.transaction():
+                await other.execute("LOCK TABLE memberships, heads IN ACCESS EXCLUSIVE MODE")
+                studio.parts.heartbeat.start()
+                await asyncio.sleep(2.5)
+        finally:
+            await other.close()
+        await asyncio.sleep(0.5)
+        await living.settle()
+
+
+async def test_nobody_is_called_dead_who_was_not_asked(monkeypatch: pytest.MonkeyPatch, studio: RunningStudio) -> None:
+    ana = await studio.person("ana")
+    await studio.parts.heartbeat.stop()  # as on a machine that slept
+    async with ana.socket() as living:
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(gateway_connection, "NO_LIFE_S", 0.05)
+        monkeypatch.setattr(gateway_connection, "PING_EVERY_S", 0.02)
+        monkeypatch.setattr(gateway_connection, "LOOK_EVERY_S", 0.0)
+        for connection in studio.parts.hub.connections():
+            connection.look(asyncio.get_running_loop().time())
+        await living.settle()

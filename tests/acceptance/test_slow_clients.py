@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from server.gateway import connection as gateway_connection
-from server.gateway import heartbeat
+from server.gateway import heartbeat, send_budget, websocket_protocol
 from server.protocol.codec import parse
 from tests.running_studio import Person, RunningStudio, Socket
 
@@ -92,3 +92,35 @@ async def test_a_socket_that_takes_nothing_for_a_minute_is_closed_and_one_that_d
         async with asyncio.timeout(10):  # and then nothing at all
             while studio.parts.hub.connection_count > 1:
                 await asyncio.sleep(0.05)
+
+
+async def test_who_is_behind_before_the_first_event_is_known_to_be(
+    studio: RunningStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket for one room that does not even take its `welcome`."""
+    monkeypatch.setattr(websocket_protocol, "SEND_BUFFER_BYTES", 4 * 1024)
+    monkeypatch.setattr(send_budget, "HIGH_WATER_BYTES", 16 * 1024)
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    for number in range(150):  # a welcome of more than all the buffers
+        await ben.room(f"{number} ".ljust(100, "x"))
+    room = await ana.room(members=[ben.id])
+    with socket.socket() as narrow:
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024)
+        narrow.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(narrow, ("127.0.0.1", studio.port))
+        upgrade = (
+            f"GET /ws/room/{room} HTTP/1.1\r\nHost: 127.0.0.1:{studio.port}\r\nConnection: Upgrade\r\n"
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            f"Authorization: Bearer {ben.token}\r\n\r\n"
+        )
+        await loop.sock_sendall(narrow, upgrade.encode())
+        async with ana.socket("/ws", room) as hers:
+            async with asyncio.timeout(10):
+                while not any(c.user_id == ben.id and c.follows(room) for c in studio.parts.hub.connections()):
+                    await asyncio.sleep(0.01)
+            (connection,) = [c for c in studio.parts.hub.connections() if c.user_id == ben.id]
+            for number in range(30):
+                await hers.say(room, f"{number} {TEXT}")
+            assert connection.is_full
+            assert connection._socket.unsent < 10 * len(TEXT)  # type: ignore[attr-defined]

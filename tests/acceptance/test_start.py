@@ -76,6 +76,19 @@ async def test_a_stop_in_the_middle_of_the_first_start_leaves_nothing_running(tm
         assert await studio.stop() == 0
 
 
+async def test_a_hangup_ends_neither_a_start_nor_a_studio_of_one_process(tmp_path: Path) -> None:
+    async with studio_on(tmp_path / "data") as studio:
+        starting = asyncio.create_task(studio.start())
+        await until(lambda: any(studio.data_dir.glob("postgres.new-*")))
+        studio.tell(signal.SIGHUP)
+        await starting
+        studio.tell(signal.SIGHUP)
+        await until(lambda: studio.log.read_text().count("SIGHUP: ignored") == 2)
+        assert (await studio.get("/readyz")).status_code == 200
+        assert await studio.stop() == 0
+        assert not studio.runs_postgres()
+
+
 async def test_an_account_is_added_beside_a_running_server(started_studio: StudioProcess) -> None:
     def add(*arguments: str, password: str) -> "asyncio.Task[Ended]":
         command = (str(COMMAND), "user", "add", *arguments, "--data-dir", str(started_studio.data_dir))

@@ -8,8 +8,10 @@ import pytest
 
 from server.hub import delivery_turn, log_readers
 from server.hub.deliveries import RetryPolicy
+from server.hub.webhook_receiver import ADMINS_ONLY
 from server.protocol.ids import new_id
 from server.storage.database import Database
+from server.storage.webhooks import KEEPER_GONE
 from tests.hook_receiver import NO_ANSWER, Delivery, HookReceiver, hook_receiver
 from tests.running_studio import Person, RunningStudio, run_studio
 from tests.unit.hub.test_deliveries import documented_check
@@ -33,7 +35,8 @@ async def studio(database: Database, hook: HookReceiver) -> AsyncIterator[Runnin
 
 @pytest.fixture
 async def ana(studio: RunningStudio) -> Person:
-    return await studio.person("ana")
+    """An admin, since the receiver stands where only an exception leads."""
+    return await studio.person("ana", "admin")
 
 
 @pytest.fixture
@@ -506,15 +509,89 @@ async def test_a_deleted_webhook_is_called_no_more(
     assert later.payload["webhook"] != made["id"]
 
 
-async def test_a_webhook_goes_on_when_its_maker_goes(
+@pytest.mark.parametrize("way", ["kicked", "left", "demoted", "disabled", "erased", "no_admin"])
+async def test_a_webhook_is_paused_when_its_keeper_loses_the_right_to_it(
+    way: str, studio: RunningStudio, ana: Person, room: str, hook: HookReceiver
+) -> None:
+    ben = await studio.person("ben", "admin")
+    member, account = f"/api/conversations/{room}/members/{ben.id}", f"/api/admin/users/{ben.id}"
+    await ana.call("PUT", member, {"role": "moderator"}, expect=201)
+    made = await add(ben, room, hook, kinds=["message.created"])
+    assert made["kept_by"] == ben.id
+    await say(ana, room, "with ben")
+    await hook.took(1)
+    match way:
+        case "kicked":
+            await ana.call("DELETE", member, expect=204)
+        case "left":
+            await ben.call("POST", f"/api/conversations/{room}/leave", expect=204)
+        case "demoted":
+            await ana.call("PUT", member, {"role": "member"}, expect=200)
+        case "disabled":
+            await ana.call("PATCH", account, {"disabled": True}, expect=200)
+        case "erased":
+            await ana.call("DELETE", account)
+        case "no_admin":
+            await ana.call("PATCH", account, {"role": "member"}, expect=200)
+    await say(ana, room, "without ben")
+
+    async def is_paused() -> bool:
+        return bool(await studio.parts.database.fetch_value("SELECT disabled_at IS NOT NULL FROM log_cursors"))
+
+    await until(is_paused)
+    assert [delivery.text for delivery in hook.came] == ["with ben"]
+    view = await ana.call("GET", path(room, made["id"]), expect=200)
+    assert view["enabled"] is False
+    assert view["disabled_reason"] == (ADMINS_ONLY if way == "no_admin" else KEEPER_GONE)
+    view = await ana.call("PATCH", path(room, made["id"]), {"enabled": True}, expect=200)
+    assert (view["enabled"], view["kept_by"]) == (True, ana.id)
+    assert [delivery.text for delivery in await hook.took(2)] == ["with ben", "without ben"]
+
+
+async def test_that_its_keeper_is_gone_shows_before_anything_is_to_be_sent(
+    studio: RunningStudio, ana: Person, room: str, hook: HookReceiver
+) -> None:
+    ben = await studio.person("ben", "admin")
+    await ana.call("PUT", f"/api/conversations/{room}/members/{ben.id}", {"role": "moderator"}, expect=201)
+    made = await add(ben, room, hook)
+    await ana.call("PATCH", f"/api/admin/users/{ben.id}", {"disabled": True}, expect=200)
+    view = await ana.call("GET", path(room, made["id"]), expect=200)
+    assert (view["enabled"], view["disabled_reason"]) == (False, KEEPER_GONE)
+
+
+async def test_only_admins_of_the_studio_send_to_what_the_operators_exception_opens(
     studio: RunningStudio, ana: Person, room: str, hook: HookReceiver
 ) -> None:
     ben = await studio.person("ben")
     await ana.call("PUT", f"/api/conversations/{room}/members/{ben.id}", {"role": "moderator"}, expect=201)
-    await add(ben, room, hook, kinds=["message.created"])
-    await ana.call("DELETE", f"/api/conversations/{room}/members/{ben.id}", expect=204)
-    await say(ana, room, "without ben")
-    assert (await hook.took(1))[0].text == "without ben"
+    refused = await ben.call("POST", path(room), {"url": hook.url}, expect=422)
+    assert (refused["code"], refused["detail"]) == ("rejected", ADMINS_ONLY)
+    own = await ben.call("POST", path(room), {"url": "https://hooks.invalid/ben"}, expect=201)
+    await ben.call("PATCH", path(room, own["id"]), {"url": hook.url}, expect=422)
+    admins = await add(ana, room, hook)
+    await ben.call("PATCH", path(room, admins["id"]), {"url": hook.url + "/other"}, expect=422)
+    await ben.call("PATCH", path(room, admins["id"]), {"description": "the robot"}, expect=200)
+    await ben.call("PATCH", path(room, admins["id"]), {"enabled": False}, expect=200)
+    await ben.call("PATCH", path(room, admins["id"]), {"enabled": True}, expect=422)
+    assert (await ben.call("POST", path(room, admins["id"], "test"), expect=200))["delivered"]
+    # The address was his before the operator opened it.
+    await studio.parts.database.execute("UPDATE webhooks SET url = $2 WHERE id = $1", own["id"], hook.url)
+    await ben.call("POST", path(room, own["id"], "test"), expect=422)
+    assert len(hook.came) == 1
+
+
+async def test_whoever_may_read_sees_that_programs_are_told(
+    studio: RunningStudio, ana: Person, room: str, hook: HookReceiver
+) -> None:
+    ben = await studio.person("ben")
+    await ana.call("PUT", f"/api/conversations/{room}/members/{ben.id}", {"role": "reader"}, expect=201)
+    made = await add(ana, room, hook, description="the robot")
+    hosts = f"/api/conversations/{room}/webhook-hosts"
+    told = {"description": "the robot", "host": "127.0.0.1", "enabled": True}
+    assert await ben.call("GET", hosts, expect=200) == {"webhooks": [told]}
+    await ana.call("PATCH", path(room, made["id"]), {"enabled": False}, expect=200)
+    assert await ben.call("GET", hosts, expect=200) == {"webhooks": [{**told, "enabled": False}]}
+    await ben.call("GET", path(room), expect=403)
 
 
 async def test_of_a_deleted_conversation_only_the_word_of_it_goes_out(

@@ -33,7 +33,7 @@ async def process(made_studio: Path, tmp_path: Path, hook: HookReceiver) -> Asyn
 
 
 async def test_a_kill_between_commit_and_delivery_loses_nothing(process: StudioProcess, hook: HookReceiver) -> None:
-    (ana,) = await process.people(["ana"])
+    (ana,) = await process.people(["ana"], "admin")
     room = await ana.room()
     await add(ana, room, hook)
     hook.may_answer.clear()
@@ -51,7 +51,7 @@ async def test_what_was_committed_while_no_reader_ran_is_delivered_by_the_next(
     database_dsn: str, hook: HookReceiver
 ) -> None:
     async with opened(database_dsn) as database, run_studio(database, outbound_allow=[hook.origin]) as studio:
-        ana = await studio.person("ana")
+        ana = await studio.person("ana", "admin")
         room = await ana.room()
         await add(ana, room, hook)
         await studio.parts.log_readers.close()
@@ -68,7 +68,7 @@ async def test_two_workers_share_the_work_and_deliver_each_event_once(database_d
         run_studio(one_database, outbound_allow=[hook.origin]) as one,
         run_studio(other_database, outbound_allow=[hook.origin]) as other,
     ):
-        (ana,) = await make_people(one_database, one.port, ["ana"])
+        (ana,) = await make_people(one_database, one.port, ["ana"], "admin")
         (same,) = await make_people(other_database, other.port, ["ben"])
         room = await ana.room(visibility="public")
         await same.call("POST", f"/api/conversations/{room}/join", expect=200)
@@ -99,7 +99,7 @@ async def test_another_worker_takes_over_from_one_that_is_killed(
     settings = {"DATABASE_URL": database_dsn, "CHAT_STUDIO_OUTBOUND_ALLOW": hook.origin}
     async with opened(database_dsn) as database, studio_on(tmp_path / "data", **settings) as first:
         await first.start()
-        (ana,) = await make_people(database, first.port, ["ana"])
+        (ana,) = await make_people(database, first.port, ["ana"], "admin")
         room = await ana.room()
         await add(ana, room, hook)
         hook.may_answer.clear()
@@ -120,7 +120,7 @@ async def test_a_stop_waits_for_the_attempt_in_flight_and_begins_no_other(
 ) -> None:
     async with opened(database_dsn) as database:
         async with run_studio(database, outbound_allow=[hook.origin]) as studio:
-            ana = await studio.person("ana")
+            ana = await studio.person("ana", "admin")
             room = await ana.room()
             await add(ana, room, hook)
             hook.answer = lambda _: stop_and_take(studio)
@@ -146,7 +146,7 @@ async def test_a_restart_goes_on_with_the_tries_where_they_were(database_dsn: st
     async with opened(database_dsn) as database:
         async with run_studio(database, outbound_allow=[hook.origin]) as studio:
             studio.parts.log_readers.policy = policy
-            ana = await studio.person("ana")
+            ana = await studio.person("ana", "admin")
             room = await ana.room()
             made = await add(ana, room, hook)
             hook.answer = lambda _: 500 if len(hook.came) < 2 else stop_and_take(studio) + 296
@@ -184,7 +184,7 @@ async def test_dead_letters_from_the_command_line(database_dsn: str, tmp_path: P
         empty = await command("list")
         assert (empty.code, empty.out) == (0, "there are no dead letters\n")
         studio.parts.log_readers.policy = RetryPolicy(first_s=0.001, most_s=0.001, tries=1)
-        ana = await studio.person("ana")
+        ana = await studio.person("ana", "admin")
         room = await ana.room()
         made = await add(ana, room, hook)
         hook.answer = refusing("bad")

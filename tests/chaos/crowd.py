@@ -66,6 +66,7 @@ class Crowd:
         self.is_over = False
         self.through_front = False  # whether people reach their worker by way of its front proxy
         self.may_kick = True
+        self.is_told_of_all = True  # whoever is let in hears of it before everything is settled
         self._busy: tuple[snapshot.Room, ...] = ()  # the rooms where the crowd talks
         self._by_room: dict[str, list[Device]] = {}
         self._spoken: list[tuple[Device, Asked]] = []
@@ -126,7 +127,7 @@ class Crowd:
         return [worker.front.port if self.through_front else worker.port for worker in self.cluster.workers]
 
     def all_are_here(self) -> bool:
-        return all(device.is_here or device.is_banned for device in self.devices)
+        return all(device.is_here or device.is_out for device in self.devices)
 
     # Talking
 
@@ -147,7 +148,7 @@ class Crowd:
 
     def _act(self) -> None:
         room = self.rng.choice(self._busy)
-        there = [device for device in self._by_room[room.id] if room.id in device.seen and not device.is_banned]
+        there = [device for device in self._by_room[room.id] if room.id in device.seen and not device.is_out]
         if not there:
             return
         device = self.rng.choice(there)
@@ -171,7 +172,7 @@ class Crowd:
 
     async def _show_the_door_and_let_in(self) -> None:
         room = self.rng.choice(self._busy)
-        owner, *others = [device for device in self._by_room[room.id] if not device.is_banned]
+        owner, *others = [device for device in self._by_room[room.id] if not device.is_out]
         others = [device for device in others if room.id in device.seen and device.user != owner.user]
         if not others:
             return
@@ -192,7 +193,10 @@ class Crowd:
     async def log_out(self, device: Device, worker: int | None = None) -> bool:
         is_done = await self._call(device, "POST", "/api/auth/logout", worker)
         if is_done:
-            self.history.add(Revoked(now(), device.name))
+            for each in self.devices:
+                if each.token == device.token:  # one sign-in, several devices
+                    each.is_revoked = True
+                    self.history.add(Revoked(now(), each.name))
         return is_done
 
     async def _call(self, device: Device, method: str, path: str, worker: int | None = None) -> bool:
@@ -238,11 +242,13 @@ class Crowd:
     async def settle(self, timeout_s: float) -> str:
         """Wait until everything is answered and everybody has seen everything. What is left when the time is up."""
         heads: dict[str, int] = {}
+        rooms_of: dict[str, set[str]] = {}
 
         def lacks(device: Device) -> str:
-            if device.is_banned:
-                return ""
-            behind = {room: seq for room, seq in device.seen.items() if seq < heads.get(room, 0)}
+            if device.is_out:
+                return "" if device.is_revoked else f"was thrown out: {device.why_out} "
+            due = device.seen.keys() | (rooms_of.get(device.user, set()) if self.is_told_of_all else set())
+            behind = {room: device.seen.get(room) for room in due if device.seen.get(room, -1) < heads.get(room, 0)}
             return (
                 ("" if device.is_here else "is not there ")
                 + (f"waits for {len(device.pending)} answers " if device.pending else "")
@@ -252,18 +258,17 @@ class Crowd:
         async def wait() -> None:
             async with self.cluster.postgres.connection() as connection:
                 while True:
-                    rows = await connection.fetch(
-                        "SELECT conversation, last_seq FROM heads WHERE conversation = ANY($1)",
-                        [room.id for room in self.rooms],
-                    )
-                    heads.update((str(row["conversation"]), row["last_seq"]) for row in rows)
-                    if not any(map(lacks, self.devices)):
-                        return
+                    rows = await connection.fetch(_STANDING, [room.id for room in self.rooms])
+                    rooms_of.clear()
+                    for room, head, user in rows:
+                        heads[room] = head
+                        rooms_of.setdefault(user, set()).add(room)
+                    if not any(lacks(device) for device in self.devices if not device.is_out):
+                        return  # who is out does not come back
                     await asyncio.sleep(SETTLE_POLL_S)
 
         with suppress(TimeoutError):
             await asyncio.wait_for(wait(), timeout_s)
-            return ""
         return "; ".join(f"{device.name} {lack}" for device in self.devices if (lack := lacks(device)))
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> None:
@@ -286,3 +291,9 @@ class Crowd:
     async def snapshot(self) -> snapshot.Snapshot:
         async with self.cluster.postgres.connection() as connection:
             return await snapshot.take(connection, self.rooms)
+
+
+_STANDING = """
+    SELECT h.conversation::text, h.last_seq, m.user_id::text
+    FROM heads h JOIN memberships m ON m.conversation = h.conversation WHERE h.conversation = ANY($1)
+"""

@@ -13,9 +13,8 @@ from typing import Any
 
 from msgspec import convert
 
-from server.client import ClientError, Studio
+from server.client import Studio
 from server.client.items import ConnectionChange, Up
-from server.protocol.errors import ChatError
 from server.protocol.frames import Durable, client_frame_types
 from server.protocol.ids import new_id
 from tests.chaos.history import Connected, Disconnected, Ended, History, Opened, now
@@ -37,7 +36,8 @@ class Device:
         self.user = user
         self.token = token
         self.node = home
-        self.is_banned = False
+        self.is_revoked = False  # its sign-in was ended, and that was acknowledged
+        self.why_out: str | None = None  # it does not come back, for this reason
         self.closes: list[int | None] = []
         self.recorder = Recorder(name, user, history)
         self._ports = ports
@@ -66,8 +66,9 @@ class Device:
             async with self._studio as studio:
                 async for _ in studio.events():
                     pass  # the recorder has seen it
-        except (ClientError, ChatError):
-            self.is_banned = True
+            self.why_out = "nothing more came"
+        except Exception as error:  # whatever it was: the history says that this one is gone, and why
+            self.why_out = repr(error)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -92,6 +93,11 @@ class Device:
         return self._studio.is_connected and self.recorder.is_placed
 
     @property
+    def is_out(self) -> bool:
+        """Sent away for good, or fallen. Nobody may be, but for one whose sign-in was ended."""
+        return self.why_out is not None
+
+    @property
     def pending(self) -> dict[str, Asked]:
         return self.recorder.pending
 
@@ -102,7 +108,7 @@ class Device:
 
     def end(self) -> None:
         """Everything that is due should be here by now, unless the server has sent us away for good."""
-        self._history.add(Ended(now(), self.name, is_alive=not self.is_banned))
+        self._history.add(Ended(now(), self.name, is_alive=not self.is_out, why=self.why_out or ""))
 
     # Doing
 
@@ -139,5 +145,5 @@ async def _quietly(work: Any) -> None:
     """What became of it stands in the history."""
     try:
         await work
-    except (ClientError, ChatError):
+    except Exception:  # a connection that fell hands its error, whatever it was, to everything that waits for it
         return

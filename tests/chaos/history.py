@@ -32,26 +32,38 @@ class Disconnected(Record, frozen=True, tag="disconnected"):
 
 
 class Subscribed(Record, frozen=True, tag="subscribed"):
-    """From now on everything above `after` is due. After a reset, `after` is the head of that moment."""
+    """From now on everything above `after` is due. After a reset, `after` is the head of that moment. `asked`: the
+    cursor that was shown, if any; `first`: where, by the answer, what this person may see begins.
+    """
 
     room: str
     after: int
     is_reset: bool = False
+    asked: int | None = None
+    first: int = 1
 
 
 class Dropped(Record, frozen=True, tag="dropped"):
-    """The device follows this room no more: nothing further is due."""
+    """The device follows this room no more: nothing further is due. `is_wanted`: the device itself asked for that."""
 
     room: str
+    is_wanted: bool = False
 
 
 class Sent(Record, frozen=True, tag="sent"):
-    """Something durable was asked for the first time; repeats with the same id leave no record."""
+    """Something durable was asked for."""
 
     room: str
     id: str
     kind: str  # of the frame: send, edit, delete, react
     text: str = ""
+
+
+class Repeated(Record, frozen=True, tag="repeated"):
+    """It went out again under the same id, and may be answered once more."""
+
+    room: str
+    id: str
 
 
 class Acked(Record, frozen=True, tag="acked"):
@@ -83,6 +95,15 @@ class Saw(Record, frozen=True, tag="saw"):
     is_redacted: bool = False
 
 
+class Streamed(Record, frozen=True, tag="streamed"):
+    """A piece of a model's answer, as it came; `offset` counts code points from the beginning of the answer."""
+
+    room: str
+    run: str
+    offset: int
+    text: str
+
+
 class Revoked(Record, frozen=True, tag="revoked"):
     """Whoever took the right away has its acknowledgement. Without a room: the sign-in itself."""
 
@@ -96,14 +117,18 @@ class Granted(Record, frozen=True, tag="granted"):
 
 
 class Ended(Record, frozen=True, tag="ended"):
-    """The run is over. `is_alive`: the device was let in, and had been given the time to see and hear everything."""
+    """The run is over. `is_alive`: the device was let in, and had been given the time to see and hear everything. One
+    that is not was sent away, or fell: `why`.
+    """
 
     is_alive: bool
+    why: str = ""
 
 
 AnyRecord = (
-    Opened | Connected | Disconnected | Subscribed | Dropped | Sent | Acked | Refused | Saw | Revoked | Granted | Ended
-)
+    Opened | Connected | Disconnected | Subscribed | Dropped | Sent | Repeated | Acked | Refused | Saw | Streamed
+    | Revoked | Granted | Ended
+)  # fmt: skip
 
 
 class History:

@@ -11,7 +11,7 @@ be delivered while it lasts, from its end.
 import math
 from collections.abc import Sequence
 
-from tests.chaos.history import Acked, AnyRecord, Dropped, Opened, Refused, Saw, Sent, Subscribed
+from tests.chaos.history import Acked, AnyRecord, Dropped, Opened, Refused, Saw, Sent, Streamed, Subscribed
 from tests.chaos.snapshot import Snapshot
 
 Place = tuple[str, int]
@@ -58,6 +58,24 @@ def _commits(records: Sequence[AnyRecord], stored: Snapshot) -> dict[Place, floa
         )
         commits[entry.room, entry.seq] = max(at, not_before)
     return commits
+
+
+def streamed_text(records: Sequence[AnyRecord], run: str) -> str:
+    """The longest beginning of this answer that can be put together from what watchers saw."""
+    text = ""
+    pieces = {(r.offset, r.text) for r in records if isinstance(r, Streamed) and r.run == run}
+    for offset, piece in sorted(pieces):
+        if offset <= len(text) < offset + len(piece):
+            text = text[:offset] + piece
+    return text
+
+
+def text_lost_s(records: Sequence[AnyRecord], run: str, kept: str, died_at: float) -> float:
+    """How long before `died_at` somebody saw the first piece of this answer that goes beyond what was kept of it."""
+    lost = [
+        r.t for r in records if isinstance(r, Streamed) and r.run == run and r.offset + len(r.text) > len(kept)
+    ]  # fmt: skip
+    return max(0.0, died_at - min(lost)) if lost else 0.0
 
 
 def answer_times(records: Sequence[AnyRecord], since: float, until: float = math.inf) -> list[float]:

@@ -187,6 +187,44 @@ def leave_runs_unfinished() -> None:
         replace(module, "RUN_LEASE_S", lambda _: 1.5)  # so that seconds suffice
 
 
+def at_the_nth_ack(do: Callable[[Any, Any], None], nth: int = 40) -> None:
+    """`do(connection, ack)` once, after it was told."""
+    from server.gateway.connection import Connection
+    from server.protocol.frames import Ack
+
+    passes = count(1)
+
+    def telling(tell: Callable[..., None]) -> Callable[..., None]:
+        def around(self: Any, frame: Any) -> None:
+            tell(self, frame)
+            if isinstance(frame, Ack) and next(passes) == nth:
+                do(self, frame)
+
+        return around
+
+    replace(Connection, "tell", telling)
+
+
+def send_somebody_away() -> None:
+    from server.hub.hub import SESSION_ENDED
+
+    at_the_nth_ack(lambda connection, _: connection.end(SESSION_ENDED, "session ended"))
+
+
+def drop_from_a_room() -> None:
+    at_the_nth_ack(lambda connection, _: connection.lose(next(iter(connection.subscriptions)), "kicked"))
+
+
+def answer_twice() -> None:
+    at_the_nth_ack(lambda connection, ack: connection.tell(ack))
+
+
+def lose_invitations() -> None:
+    from server.hub.hub import Hub
+
+    replace(Hub, "tell_added", lambda _: lambda *_: None)
+
+
 # ---- In the harness ---------------------------------------------------------------------------------------------
 
 
@@ -255,6 +293,10 @@ SABOTAGES: dict[str, Sabotage] = {
     "leave-runs": Sabotage(
         "looks for no run without a carrier", Check.UNFINISHED, leave_runs_unfinished, kill_carrier
     ),
+    "send-away": Sabotage("ends a sign-in for no reason", Check.THROWN_OUT, send_somebody_away, talk_on),
+    "drop-from-room": Sabotage("takes a member for a stranger", Check.DROPPED, drop_from_a_room, talk_on),
+    "lose-invitations": Sabotage("tells nobody who was let in", Check.UNTOLD, lose_invitations, talk_on),
+    "answer-twice": Sabotage("answers something twice", Check.ANSWERED_TWICE, answer_twice, talk_on),
 }  # fmt: skip
 
 

@@ -50,6 +50,7 @@ class Run(msgspec.Struct, frozen=True):
     room: str
     status: str
     is_leased: bool
+    text: str = ""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -59,6 +60,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     heads: dict[str, int]
     memberships: frozenset[tuple[str, str]]  # (room, user)
     runs: Sequence[Run] = ()
+    firsts: dict[str, int] = {}  # what stood in a log below this seq is kept no more
 
 
 async def take(connection: asyncpg.Connection, rooms: Sequence[Room]) -> Snapshot:
@@ -66,12 +68,15 @@ async def take(connection: asyncpg.Connection, rooms: Sequence[Room]) -> Snapsho
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         log = await connection.fetch(_LOG, ids)
         messages = await connection.fetch(_MESSAGES, ids)
-        heads = await connection.fetch("SELECT conversation, last_seq FROM heads WHERE conversation = ANY($1)", ids)
+        heads = await connection.fetch(
+            "SELECT conversation, last_seq, first_seq FROM heads WHERE conversation = ANY($1)", ids
+        )
         members = await connection.fetch(
             "SELECT conversation, user_id FROM memberships WHERE conversation = ANY($1)", ids
         )
         runs = await connection.fetch(
-            "SELECT id, conversation, status, lease_until > now() AS is_leased FROM runs WHERE conversation = ANY($1)",
+            "SELECT id, conversation, status, lease_until > now() AS is_leased, text FROM runs "
+            "WHERE conversation = ANY($1)",
             ids,
         )
     return Snapshot(
@@ -86,7 +91,10 @@ async def take(connection: asyncpg.Connection, rooms: Sequence[Room]) -> Snapsho
         ],
         heads={str(row["conversation"]): row["last_seq"] for row in heads},
         memberships=frozenset((str(row["conversation"]), str(row["user_id"])) for row in members),
-        runs=[Run(str(row["id"]), str(row["conversation"]), row["status"], row["is_leased"]) for row in runs],
+        runs=[
+            Run(str(row["id"]), str(row["conversation"]), row["status"], row["is_leased"], row["text"]) for row in runs
+        ],
+        firsts={str(row["conversation"]): row["first_seq"] for row in heads},
     )  # fmt: skip
 
 

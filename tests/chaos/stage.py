@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import measures
-from tests.chaos.checker import REVOCATION_S, Violation, summary, violations
+from tests.chaos.checker import REVOCATION_S, Check, Violation, summary, violations
 from tests.chaos.cluster import Cluster
 from tests.chaos.crowd import Crowd, Size
 from tests.chaos.history import AnyRecord, now
@@ -34,6 +34,7 @@ class Stage:
         self.seconds = seconds  # how long a fault that lasts is to last
         self.began = 0.0
         self.ended = 0.0
+        self.died_at = 0.0  # when a worker was killed that had something in hand
         self.notes: list[str] = []
         self.faults: list[str] = []  # what the fault itself found wrong
         self.late: list[str] = []  # what it found too slow
@@ -89,6 +90,8 @@ class Fault:
     revocation_s: float = REVOCATION_S
     may_reset: bool = False
     kicks: bool = True  # off where the network itself is slow: what it holds back was sent before the right was lost
+    # Whoever is let in while notices get lost hears of it on their next connection only: nothing repairs that sooner.
+    may_leave_untold: bool = False
     afterwards: Afterwards = nothing_more
 
 
@@ -129,7 +132,7 @@ async def play(cluster: Cluster, fault: Fault, size: Size, *, seed: int, seconds
     crowd = Crowd(cluster, size, seed)
     stage = Stage(cluster, crowd, random.Random(seed), seconds or fault.seconds)
     try:
-        crowd.may_kick = fault.kicks
+        crowd.may_kick, crowd.is_told_of_all = fault.kicks, not fault.may_leave_untold
         await crowd.gather()
         crowd.begin()
         await asyncio.sleep(WARM_S)
@@ -154,9 +157,14 @@ def judge(stage: Stage, fault: Fault, stored: Snapshot) -> Outcome:
     resets = sum(device.recorder.resets for device in stage.crowd.devices)
     stage.expect(fault.may_reset or not resets, f"{resets} resets, where everything could have been resumed")
     fault.afterwards(stage, stored)
+    found = violations(records, stored, revocation_s=fault.revocation_s)
+    if fault.may_leave_untold:
+        untold = sum(violation.check is Check.UNTOLD for violation in found)
+        stage.note(f"{untold} let in and not told")
+        found = [violation for violation in found if violation.check is not Check.UNTOLD]
     outcome = Outcome(
         fault, max(late, default=0.0), measures.percentile(late, 0.95), len(stored.log),
-        violations(records, stored, revocation_s=fault.revocation_s), stage.notes, stage.faults, stage.late,
+        found, stage.notes, stage.faults, stage.late,
     )  # fmt: skip
     if outcome.problems:
         outcome.dump = stage.crowd.history.dump(stage.cluster.folder / f"{fault.name}.jsonl")

@@ -85,12 +85,15 @@ _WEBHOOK: dict[str, object] = {
     "failing_since": None,
     "waiting": 0,
     "dead_letters": 0,
-    "created_by": PERSON,
+    "kept_by": PERSON,
     "secret": "whsec_b25seS1hbi1leGFtcGxlLWFuZC1uby1zZWNyZXQtISE=",
 }
 _OF_WEBHOOKS: dict[str, object] = {
     **{f"{shape}.{name}": value for name, value in _WEBHOOK.items() for shape in ("Webhook", "WebhookWithSecret")},
     **{f"NewWebhook.{name}": _WEBHOOK[name] for name in ("url", "kinds", "description")},
+    "ToldProgram.description": _WEBHOOK["description"],
+    "ToldProgram.host": "hooks.example.org",
+    "ToldProgram.enabled": True,
     "WebhookChange.enabled": True,
     "WebhookChange.skip_missed": True,
     "WebhookTest.delivered": False,

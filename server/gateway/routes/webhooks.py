@@ -8,6 +8,7 @@ from server.gateway.routing import Answer, Call, Query, Routes
 from server.hub.permissions import Permission
 from server.protocol.webhooks import (
     NewWebhook,
+    ToldPrograms,
     Webhook,
     WebhookChange,
     WebhookDeliveries,
@@ -31,6 +32,12 @@ async def webhooks(call: Call) -> WebhookList:
     return WebhookList(webhooks=await call.studio.webhooks.of(call.path("conversation")))
 
 
+@routes.get("/api/conversations/{conversation}/webhook-hosts", permission=Permission.READ)
+async def hosts(call: Call) -> ToldPrograms:
+    """Which programs elsewhere are told of the conversation, for everybody who may read it."""
+    return ToldPrograms(webhooks=await call.studio.webhooks.told(call.path("conversation")))
+
+
 @routes.post("/api/conversations/{conversation}/webhooks", permission=Permission.MANAGE_WEBHOOKS, status=201)
 async def create(call: Call, body: NewWebhook) -> Answer[WebhookWithSecret]:
     """Make one, for what happens from now on. Its secret is shown here and never again."""
@@ -46,8 +53,9 @@ async def webhook(call: Call) -> Webhook:
 
 @routes.patch("/api/conversations/{conversation}/webhooks/{webhook}", permission=Permission.MANAGE_WEBHOOKS)
 async def change(call: Call, body: WebhookChange) -> Webhook:
-    """Change what is named. Enabled again it goes on where it stopped, unless it is to skip what it missed."""
-    return await call.studio.webhooks.change(call.path("conversation"), call.path("webhook"), body)
+    """Change what is named. Enabled again it goes on where it stopped, unless it is to skip what it missed, and is kept
+    by whoever enabled it."""
+    return await call.studio.webhooks.change(call.identity, call.path("conversation"), call.path("webhook"), body)
 
 
 @routes.delete("/api/conversations/{conversation}/webhooks/{webhook}", permission=Permission.MANAGE_WEBHOOKS)
@@ -59,7 +67,8 @@ async def delete(call: Call) -> None:
 @routes.post("/api/conversations/{conversation}/webhooks/{webhook}/test", permission=Permission.MANAGE_WEBHOOKS)
 async def test(call: Call) -> WebhookTest:
     """Send a ping at once, and tell what came of it."""
-    return await call.studio.webhooks.test(call.path("conversation"), call.path("webhook"))
+    call.limits.check_webhook_test(call.identity.user_id)
+    return await call.studio.webhooks.test(call.identity, call.path("conversation"), call.path("webhook"))
 
 
 @routes.post(

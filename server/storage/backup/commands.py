@@ -65,6 +65,8 @@ async def put_back(place: Place, path: Path, wishes: Wishes, report: Report) -> 
         await asyncio.to_thread(_verify, archive, report)
         async with place.opened() as dsn:
             await _put_back(place, dsn, archive, wishes, report)
+        with explained("all was restored, but files of the studio that was replaced are left over"):
+            await asyncio.to_thread(files.remove_other_files, archive, place.data_dir)
         return archive.manifest
 
 
@@ -79,7 +81,6 @@ async def _put_back(place: Place, dsn: str, archive: ArchiveReader, wishes: Wish
             await asyncio.to_thread(files.put_files, archive, data_dir, progress)
 
     await replace_database(dsn, archive, wishes, progress, put_files)
-    await asyncio.to_thread(files.remove_other_files, archive, data_dir)
 
 
 def _verify(archive: ArchiveReader, report: Report) -> None:

@@ -9,7 +9,7 @@ schema travels along.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
@@ -17,9 +17,11 @@ from server import __version__
 from server.protocol import clock
 from server.storage.backup.archive import FORMAT, PIECE_BYTES, ArchiveWriter, Manifest, Sequence, Table
 from server.storage.backup.errors import BackupError
+from server.storage.schema import holds_a_studio
 
 CONNECT_TIMEOUT_S = 10.0
 LOCK_TIMEOUT = "60s"  # a migration may be running; its end is waited for
+MAX_BEGINNINGS = 20  # an upgrade is a series of migrations, and each of them may come in between
 APPLICATION = "chat-studio backup"
 
 # How values are written, whatever the server's defaults; and no limits that an operator set for short statements.
@@ -37,6 +39,7 @@ SESSION = {
 
 Progress = Callable[[int, str], None]  # bytes so far, and what is being done
 AsyncConnection = asyncpg.Connection
+Tables = dict[str, list[str]]  # with their columns
 
 
 @asynccontextmanager
@@ -51,19 +54,36 @@ async def connected(dsn: str, **settings: str) -> AsyncIterator[AsyncConnection]
 
 async def dump(dsn: str, archive: ArchiveWriter, progress: Progress) -> "Dump":
     async with connected(dsn, lock_timeout=LOCK_TIMEOUT) as connection:
-        tables = await _tables(connection)
-        if "alembic_version" not in tables:
-            raise BackupError("this database holds no studio")
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            # Before the first query, which takes the snapshot: nobody changes a table between the two.
-            names = ", ".join(_quoted(name) for name in tables)
-            await connection.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
-            revision = await connection.fetchval("SELECT version_num FROM alembic_version")
-            version = await connection.fetchval("SHOW server_version")
-            del tables["alembic_version"]  # the migrations write it
-            copied = [await _copy(connection, name, columns, archive, progress) for name, columns in tables.items()]
-            sequences = await _sequences(connection)
-        return Dump(revision, version, copied, sequences)
+        for _ in range(MAX_BEGINNINGS):
+            if not await holds_a_studio(connection):
+                raise BackupError("this database holds no studio")
+            tables = await _tables(connection)
+            with suppress(asyncpg.UndefinedTableError, asyncpg.DeadlockDetectedError):
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    await _lock(connection, tables)
+                    if tables == await _tables(connection):
+                        return await _read(connection, tables, archive, progress)
+        raise BackupError("somebody is changing the tables of this database; repeat when that is over")
+
+
+async def _lock(connection: AsyncConnection, tables: Tables) -> None:
+    """Before the first query, which takes the snapshot: nobody changes one of these tables between the two. A migration
+    that was waited for has changed them, or made others, so they are looked at again with that snapshot.
+    """
+    names = ", ".join(_quoted(name) for name in tables)
+    await connection.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+
+
+async def _read(connection: AsyncConnection, tables: Tables, archive: ArchiveWriter, progress: Progress) -> "Dump":
+    revision = await connection.fetchval("SELECT version_num FROM alembic_version")
+    version = await connection.fetchval("SHOW server_version")
+    sequences = await _sequences(connection)  # they are as of now and not of the snapshot: never behind its rows
+    copied = [
+        await _copy(connection, name, columns, archive, progress)
+        for name, columns in tables.items()
+        if name != "alembic_version"  # the migrations write it
+    ]
+    return Dump(revision, version, copied, sequences)
 
 
 class Dump:
@@ -106,7 +126,7 @@ async def _copy(
     return Table(name, columns, int(status.rpartition(" ")[2]), pieces)
 
 
-async def _tables(connection: AsyncConnection) -> dict[str, list[str]]:
+async def _tables(connection: AsyncConnection) -> Tables:
     """Every table of the schema with the columns that can be written; partitions are read through their table."""
     rows = await connection.fetch(
         """

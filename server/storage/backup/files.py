@@ -5,12 +5,13 @@ until the database is replaced, the old one finds all of its own; afterwards, th
 knew is removed last.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from server.storage.backup.archive import ArchiveReader, ArchiveWriter
+from server.storage.backup.archive import ArchiveReader, ArchiveWriter, Member
 
 FOLDER = "files"  # in the data directory, and in the archive
 
@@ -32,12 +33,12 @@ def put_files(archive: ArchiveReader, data_dir: Path, progress: Callable[[int, s
     owner = data_dir.stat()
     done_bytes = 0
     for name in archive.manifest.files:
-        size = archive.manifest.members[name].size
+        member = archive.manifest.members[name]
         path = data_dir / name
-        if not (path.is_file() and path.stat().st_size == size):
+        if not _is(path, member):
             _make_folder(path.parent, data_dir, owner)
             _write(path, archive.read(name), owner)
-        done_bytes += size
+        done_bytes += member.size
         progress(done_bytes, FOLDER)
 
 
@@ -56,6 +57,14 @@ def _regular_files(folder: Path) -> Iterator[Path]:
             is_draft = name.startswith(".") and name.endswith(".part")
             if path.is_file() and not path.is_symlink() and not is_draft:
                 yield path
+
+
+def _is(path: Path, member: Member) -> bool:
+    """One that was damaged, or swapped, may still have its size."""
+    if not path.is_file() or path.is_symlink() or path.stat().st_size != member.size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == member.sha256
 
 
 def _make_folder(folder: Path, data_dir: Path, owner: os.stat_result) -> None:

@@ -4,7 +4,8 @@ In:   an address, an open archive, and what else is to happen with it.
 Out:  a database with the backup's rows, at this version's revision, and with new epochs.
 Promises: until COMMIT the database is what it was: a restore that fails, or is killed, has changed nothing. Nothing is
 replaced that is no studio, or is one in use. The tables are made by the migrations, up to the backup's revision, then
-filled, then brought up to date; rows are counted against the manifest.
+filled, then brought up to date; rows are counted against the manifest. Accounts that were erased stay erased, as far as
+the replaced studio knew of them.
 
 Another database beside, renamed in the end, was the other way: it needs a role that may make databases, leaves halves
 behind, and is no safer.
@@ -24,7 +25,8 @@ from server.storage import database_identity, migrate
 from server.storage.backup.archive import ArchiveReader, Table
 from server.storage.backup.dump import SESSION, Progress
 from server.storage.backup.errors import BackupError
-from server.storage.schema import revisions
+from server.storage.erasures import Erasure, close_account
+from server.storage.schema import holds_a_studio, revisions
 
 APPLICATION = "chat-studio restore"
 LOCK_TIMEOUT = "10s"  # nobody uses the tables; who still holds one is not going to let go
@@ -55,10 +57,10 @@ async def replace_database(
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": migrate.ADVISORY_LOCK})
             driver = (await connection.get_raw_connection()).driver_connection
             assert isinstance(driver, asyncpg.Connection)
-            await _clear(driver, wishes)
+            erasures = await _clear(driver, wishes)
             await connection.run_sync(migrate.upgrade, archive.manifest.revision)
             await _fill(driver, archive, progress)
-            await _finish(connection, driver, wishes)
+            await _finish(connection, driver, wishes, erasures)
             await before_commit()
             await connection.commit()
     finally:
@@ -77,17 +79,21 @@ def check_revision(archive: ArchiveReader) -> None:
 # Making room
 
 
-async def _clear(driver: asyncpg.Connection, wishes: Wishes) -> None:
+async def _clear(driver: asyncpg.Connection, wishes: Wishes) -> list[asyncpg.Record]:
+    """The erasures that were asked for in the studio which was there."""
     there = await driver.fetch(_OBJECTS)
     if not there:
-        return
-    if await driver.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return []
+    if not await holds_a_studio(driver):
         raise BackupError(f"the database holds something that is no studio ({there[0]['name']}); name an empty one")
     if not wishes.replaces:
         raise BackupError("the database holds a studio already; --force replaces it, and what was said there is gone")
     await _refuse_running(driver, wishes)
+    has_erasures = await driver.fetchval("SELECT to_regclass('erasures') IS NOT NULL")
+    erasures = await driver.fetch(_ERASURES) if has_erasures else []
     for row in there:
         await driver.execute(f"DROP {row['kind']} IF EXISTS {row['name']} CASCADE")
+    return erasures
 
 
 async def _refuse_running(driver: asyncpg.Connection, wishes: Wishes) -> None:
@@ -100,6 +106,7 @@ async def _refuse_running(driver: asyncpg.Connection, wishes: Wishes) -> None:
         await driver.execute(_END_STUDIOS)
 
 
+_ERASURES = "SELECT user_id, with_messages, requested_at, finished_at FROM erasures"
 _STUDIOS = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name LIKE 'chat-studio%' AND pid <> pg_backend_pid()
@@ -214,8 +221,11 @@ _SET_SEQUENCE = """
 # What follows
 
 
-async def _finish(connection: AsyncConnection, driver: asyncpg.Connection, wishes: Wishes) -> None:
+async def _finish(
+    connection: AsyncConnection, driver: asyncpg.Connection, wishes: Wishes, erasures: list[asyncpg.Record]
+) -> None:
     await connection.run_sync(migrate.upgrade)
+    await _erase_again(driver, erasures)
     if wishes.ends_sessions:
         await driver.execute("DELETE FROM grants")
     if wishes.renews:
@@ -224,6 +234,24 @@ async def _finish(connection: AsyncConnection, driver: asyncpg.Connection, wishe
     await database_identity.remember(driver)
 
 
+async def _erase_again(driver: asyncpg.Connection, erasures: list[asyncpg.Record]) -> None:
+    """Who had gone by the time of the restore does not come back: the eraser goes to work when the studio starts. Those
+    of whom the backup knows nothing are remembered too, since the next one to be restored may be older.
+    """
+    for row in erasures:
+        if await driver.fetchval("SELECT true FROM users WHERE id = $1", row["user_id"]):
+            await close_account(driver, Erasure(row["user_id"], row["with_messages"]), row["requested_at"])
+            await driver.execute("DELETE FROM grants WHERE user_id = $1", row["user_id"])
+            await driver.execute("DELETE FROM tokens WHERE user_id = $1", row["user_id"])
+            await driver.execute("UPDATE erasures SET finished_at = NULL WHERE user_id = $1", row["user_id"])
+        else:
+            await driver.execute(_REMEMBER_ERASURE, *row)
+
+
+_REMEMBER_ERASURE = """
+    INSERT INTO erasures (user_id, with_messages, requested_at, finished_at) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (user_id) DO NOTHING
+"""
 # They work once, and may have been used since the backup was made. Sessions stay, or all would have to sign in again.
 _END_LINKS = "DELETE FROM tokens WHERE purpose NOT IN ('session', 'access', 'refresh')"
 

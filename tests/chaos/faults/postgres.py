@@ -3,10 +3,13 @@
 import asyncio
 import os
 import signal
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
-import asyncpg
+from sqlalchemy import Connection, text
 
+from server.storage import migrate as runner
 from tests.chaos import measures
 from tests.chaos.history import Acked, Disconnected, Sent
 from tests.chaos.proxy import Mode
@@ -16,7 +19,8 @@ from tests.chaos.stage import Fault, Stage
 REFUSED_WITHIN_S = 3.0  # P7
 SLACK_S = 0.7  # of our own event loop, of a machine with two cores on which all parts run
 OTHERS_WITHIN_S = 2.0
-MIGRATION_TRIES = 20
+MIGRATION_WITHIN_S = 40.0
+NEW_COLUMNS = {"messages": "text NOT NULL DEFAULT ''", "events": "integer", "heads": "integer"}
 
 
 async def kill(stage: Stage) -> None:
@@ -60,9 +64,12 @@ async def swallow(stage: Stage) -> None:
 
 
 async def terminate(stage: Stage) -> None:
+    ended = 0
     for _ in range(3):
-        stage.note(f"{await stage.cluster.postgres.terminate_connections()} connections")
+        ended += await stage.cluster.postgres.terminate_connections()
         await asyncio.sleep(stage.seconds / 3)
+    stage.note(f"{ended} connections")
+    stage.expect(ended > 0, "no connection was there to be terminated")
 
 
 def refused_in_time(stage: Stage, stored: Snapshot) -> None:
@@ -100,28 +107,47 @@ def others_go_on(stage: Stage, stored: Snapshot) -> None:
 
 
 async def migrate(stage: Stage) -> None:
-    """As a later version would: in a transaction, giving up soon and trying again rather than holding everybody up."""
-    async with stage.cluster.postgres.connection() as connection:
-        await _alter(stage, connection, "ALTER TABLE messages ADD COLUMN chaos text NOT NULL DEFAULT ''")
-        await _alter(stage, connection, "ALTER TABLE events ADD COLUMN chaos integer")
-        await _alter(stage, connection, "ALTER TABLE heads ADD COLUMN chaos integer")
-        worker = stage.cluster.workers[0]
-        await worker.stop()
-        await worker.start()  # the new version, beside the old ones
-        for table in ("messages", "events", "heads"):
-            await _alter(stage, connection, f"ALTER TABLE {table} DROP COLUMN chaos")
+    """As a later version would: by the real runner, which gives up soon and tries again rather than hold people up.
+    Meanwhile somebody reads for long, as a backup does.
+    """
+    dsn = stage.cluster.postgres.dsn
+    async with _reading(stage, "messages", 2 * runner.PAUSE_S):
+        await _alter(stage, dsn, *(f"ALTER TABLE {name} ADD COLUMN chaos {kind}" for name, kind in NEW_COLUMNS.items()))
+    worker = stage.cluster.workers[0]
+    await worker.stop()
+    await worker.start()  # the new version, beside the old ones
+    await _alter(stage, dsn, *(f"ALTER TABLE {name} DROP COLUMN chaos" for name in NEW_COLUMNS))
 
 
-async def _alter(stage: Stage, connection: asyncpg.Connection, statement: str) -> None:
-    for _ in range(MIGRATION_TRIES):
-        try:
-            async with connection.transaction():
-                await connection.execute("SET LOCAL lock_timeout = '500ms'")
-                await connection.execute(statement)
-            return
-        except asyncpg.LockNotAvailableError:
-            await asyncio.sleep(0.1)
-    stage.expect(is_so=False, what=f"no lock for: {statement}")
+@asynccontextmanager
+async def _reading(stage: Stage, table: str, seconds: float) -> AsyncIterator[None]:
+    async def read() -> None:
+        async with stage.cluster.postgres.connection() as connection, connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+            held.set()
+            await asyncio.sleep(seconds)
+
+    held = asyncio.Event()
+    reading = asyncio.create_task(read())
+    await held.wait()
+    try:
+        yield
+    finally:
+        await reading
+
+
+async def _alter(stage: Stage, dsn: str, *statements: str) -> None:
+    """Each in a transaction of its own, as migrations are."""
+    async with runner.connected(dsn) as connection:
+        for statement in statements:
+            try:
+                await runner.patiently(connection, partial(_execute, statement), give_up_s=MIGRATION_WITHIN_S)
+            except runner.Blocked:
+                stage.expect(is_so=False, what=f"no lock for: {statement}")
+
+
+def _execute(statement: str, connection: Connection) -> None:
+    connection.execute(text(statement))
 
 
 FAULTS = [

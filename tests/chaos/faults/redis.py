@@ -15,6 +15,8 @@ WITHOUT_REDIS_S = 2.0  # P7: delivery by reading the log
 REPAIR_S = 5.0  # P4
 REVOCATION_WITHOUT_REDIS_S = 10.0  # P10
 EVERY = 5  # publish is tampered with
+BY_DESIGN = "harmless by design, as nothing is kept there"
+MARK = "chaos:mark"  # a key of our own
 
 
 def _redis(cluster: Cluster) -> RedisServer:
@@ -53,21 +55,33 @@ async def swallow(stage: Stage) -> None:
 
 
 async def flush(stage: Stage) -> None:
+    """Nothing of the studio's is kept in Redis: whoever comes to keep something there finds out here."""
+    redis = _redis(stage.cluster)
     for _ in range(3):
-        await _redis(stage.cluster).ask("FLUSHALL")
+        await redis.ask("SET", MARK, "here")
+        await redis.ask("FLUSHALL")
+        stage.expect(await redis.ask("GET", MARK) is None, "FLUSHALL left a key")
         await asyncio.sleep(stage.seconds / 3)
 
 
 async def fill(stage: Stage) -> None:
-    await _redis(stage.cluster).ask("CONFIG", "SET", "maxmemory", "1")
+    """Publishing needs no room; what is refused is keeping."""
+    redis = _redis(stage.cluster)
+    await redis.ask("CONFIG", "SET", "maxmemory", "1")
+    answer = await redis.ask("SET", MARK, "here")
+    stage.expect(str(answer).startswith("OOM"), f"Redis is full and answers a SET with {answer!r}")
     await asyncio.sleep(stage.seconds)
-    await _redis(stage.cluster).ask("CONFIG", "SET", "maxmemory", "0")
+    await redis.ask("CONFIG", "SET", "maxmemory", "0")
 
 
 async def cut_subscribers(stage: Stage) -> None:
+    cut = 0
     for _ in range(3):
-        stage.note(f"{await _redis(stage.cluster).ask('CLIENT', 'KILL', 'TYPE', 'pubsub')} cut")
+        answer = await _redis(stage.cluster).ask("CLIENT", "KILL", "TYPE", "pubsub")
+        cut += answer if isinstance(answer, int) else 0
         await asyncio.sleep(stage.seconds / 3)
+    stage.note(f"{cut} cut")
+    stage.expect(cut > 0, "nobody was subscribed")
 
 
 def tamper(tampering: Tampering) -> Play:
@@ -92,17 +106,17 @@ def all_acknowledged(stage: Stage, stored: Snapshot) -> None:
     stage.expect_within(slowest, WITHOUT_REDIS_S, "an acknowledgement")
 
 
-def away(name: str, what: str, play: Play, seconds: float = 4.0) -> Fault:
+def away(name: str, what: str, play: Play, seconds: float = 4.0, *, may_leave_untold: bool = True) -> Fault:
     return Fault(
         name, what, play, WITHOUT_REDIS_S, "P7", needs_redis=True, seconds=seconds, afterwards=all_acknowledged,
-        revocation_s=REVOCATION_WITHOUT_REDIS_S,
+        revocation_s=REVOCATION_WITHOUT_REDIS_S, may_leave_untold=may_leave_untold,
     )  # fmt: skip
 
 
-def lossy(name: str, what: str, play: Play) -> Fault:
+def lossy(name: str, what: str, play: Play, *, may_leave_untold: bool = False) -> Fault:
     return Fault(
         name, what, play, REPAIR_S, "P4", needs_redis=True, seconds=3.0, afterwards=all_acknowledged,
-        revocation_s=REVOCATION_WITHOUT_REDIS_S,
+        revocation_s=REVOCATION_WITHOUT_REDIS_S, may_leave_untold=may_leave_untold,
     )  # fmt: skip
 
 
@@ -111,9 +125,9 @@ FAULTS = [
     away("redis-stall", "Redis stands still (SIGSTOP)", stall, 6.0),
     away("redis-cut", "one worker cannot reach Redis", cut_off),
     away("redis-silent", "the way of one worker to Redis swallows everything", swallow, 8.0),
-    away("redis-full", "Redis has no memory left", fill, 3.0),
-    lossy("redis-flush", "FLUSHALL, three times", flush),
-    lossy("subscriber-cut", "CLIENT KILL TYPE pubsub, three times", cut_subscribers),
+    away("redis-full", f"Redis has no memory left; {BY_DESIGN}", fill, 3.0, may_leave_untold=False),
+    lossy("redis-flush", f"FLUSHALL, three times; {BY_DESIGN}", flush),
+    lossy("subscriber-cut", "CLIENT KILL TYPE pubsub, three times", cut_subscribers, may_leave_untold=True),
     lossy("publish-drop", f"1 publish in {EVERY} gets lost", tamper(Tampering.DROP)),
     lossy("publish-repeat", f"1 publish in {EVERY} comes twice", tamper(Tampering.REPEAT)),
     lossy("publish-reorder", f"1 publish in {EVERY} comes late, behind others", tamper(Tampering.REORDER)),

@@ -3,12 +3,16 @@
 import asyncio
 from contextlib import suppress
 
-from tests.chaos.history import Saw, now
+from tests.chaos import measures
+from tests.chaos.history import Saw, Streamed, now
 from tests.chaos.snapshot import Snapshot
 from tests.chaos.stage import Fault, Stage
 
 MARKED_WITHIN_S = 30.0  # P8
 ANSWER_TIMEOUT_S = 10.0
+TEXT_LOST_S = 1.0  # P8
+SLACK_S = 0.2  # for writing the checkpoint down
+SPEAK_S = 1.7  # before it dies: with a checkpoint each second, one that is never made would be noticed
 
 
 async def kill_carrier(stage: Stage) -> None:
@@ -18,7 +22,9 @@ async def kill_carrier(stage: Stage) -> None:
     asked = device.ask("run", crowd.rooms[0].id)
     answer = await asyncio.wait_for(asked.settled, ANSWER_TIMEOUT_S)
     stage.expect(answer["type"] == "ack", f"no run: {answer}")
-    await asyncio.sleep(0.4)
+    await crowd.until(lambda: any(isinstance(record, Streamed) for record in stage.records), ANSWER_TIMEOUT_S)
+    await asyncio.sleep(SPEAK_S)
+    stage.died_at = now()
     await crowd.cluster.workers[device.node % len(crowd.cluster.workers)].kill()
     stage.begin()
     with suppress(TimeoutError):
@@ -34,6 +40,14 @@ def _ends(stage: Stage) -> int:
 def it_was_interrupted(stage: Stage, stored: Snapshot) -> None:
     ended = [run.status for run in stored.runs]
     stage.expect(ended == ["interrupted"], f"the runs ended as {ended}")
+    for run in stored.runs:
+        heard = measures.streamed_text(stage.records, run.id)
+        both = min(len(heard), len(run.text))
+        stage.expect(both > 0, "the answer was not seen, or nothing of it was kept")
+        stage.expect(heard[:both] == run.text[:both], f"{heard!r} was seen, and {run.text!r} was kept")
+        lost_s = measures.text_lost_s(stage.records, run.id, run.text, stage.died_at)
+        stage.note(f"{lost_s:.1f} s of text lost ({len(heard) - both} of {len(heard)} code points)")
+        stage.expect_within(lost_s, TEXT_LOST_S + SLACK_S, "the text that was lost")
 
 
 FAULTS = [

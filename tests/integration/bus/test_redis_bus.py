@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
+import pytest
 from prometheus_client import Counter
 
+from server.bus import redis_bus
 from server.bus.bus import EventNotice, EventsNotice, HeadMoved, Notice, PassingNotice
 from server.bus.notice_codec import MAX_MESSAGE_BYTES
 from server.bus.outgoing import MAX_BYTES, Outgoing
@@ -121,6 +123,7 @@ SAMPLES: dict[type[msgspec.inspect.Type], object] = {
     msgspec.inspect.BytesType: b"\x00\xff",
     msgspec.inspect.ListType: [],
     msgspec.inspect.DictType: {},
+    msgspec.inspect.UnionType: 2**64 - 1,  # of a number and None
 }
 
 
@@ -254,6 +257,22 @@ async def test_after_redis_was_killed_topics_are_subscribed_again_and_gaps_told(
         await arrives(a, b, "topic 1499")
         await arrives(a, b, "late")
         assert event(1) not in b.heard  # which is what the gap was for
+
+
+async def test_a_redis_that_is_away_for_long_is_found_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_bus, "MAX_BACKOFF_S", 0.0)  # what takes an hour, in seconds
+    server = RedisServer(tmp_path)
+    failures = value(metrics.bus_disconnects)
+    try:
+        async with nodes(server.url, 1) as (a,):
+            await until(lambda: value(metrics.bus_disconnects) >= failures + 2 * 2000)
+            assert not any(task.done() for task in a.tasks)
+            await server.start()
+            await until(a.bus.is_healthy)
+    finally:
+        await server.kill()
 
 
 async def test_a_stalled_redis_holds_nobody_up_and_is_found(redis_server: RedisServer) -> None:

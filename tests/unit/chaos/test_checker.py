@@ -19,6 +19,7 @@ from tests.chaos.history import (
     History,
     Opened,
     Refused,
+    Repeated,
     Revoked,
     Saw,
     Sent,
@@ -54,6 +55,7 @@ class Story:
             ]
         self.end: list[AnyRecord] = [Ended(9.0, f"{user}'s", is_alive=True) for user in (ANA, BEN)]
         self.heads = {ROOM.id: 3}
+        self.firsts: dict[str, int] = {}
         self.members = frozenset((ROOM.id, user) for user in ROOM.members)
 
     def sight(self, who: str, seq: int, t: float | None = None) -> Saw:
@@ -73,7 +75,7 @@ class Story:
         return [Message(e.room, e.seq, e.subject, e.client_id, e.text) for e in self.log if e.kind == "message.created"]
 
     def checks(self) -> set[Check]:
-        stored = Snapshot([ROOM], self.log, self.messages(), self.heads, self.members, self.runs)
+        stored = Snapshot([ROOM], self.log, self.messages(), self.heads, self.members, self.runs, self.firsts)
         return {violation.check for violation in violations([*self.records, *self.end], stored)}
 
 
@@ -145,6 +147,58 @@ def wrong_bytes(story: Story) -> None:
     story.change(2, text="line two")
 
 
+def thrown_out(story: Story) -> None:
+    story.end[1] = Ended(9.0, "ben's", is_alive=False, why="SignedOut")
+
+
+def fallen_after_a_kick(story: Story) -> None:
+    """To be shown the door of one room is no reason to be sent away from all."""
+    story.records.append(Revoked(8.0, "ben's", ROOM.id))
+    thrown_out(story)
+
+
+def dropped_for_no_reason(story: Story) -> None:
+    story.records.append(Dropped(4.0, "ben's", ROOM.id))
+
+
+def dropped_and_taken_in_again(story: Story) -> None:
+    story.records += [Dropped(4.0, "ben's", ROOM.id), Subscribed(5.0, "ben's", ROOM.id, 3, asked=3)]
+
+
+def never_followed(story: Story) -> None:
+    story.records = [record for record in story.records if record.who != "ben's" or isinstance(record, Opened)]
+
+
+def resumed_too_far_on(story: Story) -> None:
+    for seq in (2, 3):
+        story.forget(story.sight("ben's", seq))
+    story.records.append(Subscribed(4.0, "ben's", ROOM.id, 3, asked=1, first=4))
+
+
+def placed_beyond_the_head(story: Story) -> None:
+    story.records.append(Subscribed(4.0, "ben's", ROOM.id, 9))
+
+
+def answered_twice(story: Story) -> None:
+    story.records.append(Acked(4.0, "ana's", ROOM.id, "c3", 3))
+
+
+def refused_after_an_ack(story: Story) -> None:
+    story.records += [
+        Repeated(3.5, "ana's", ROOM.id, "c3"),
+        Refused(4.0, "ana's", ROOM.id, "c3", "conflict", False, 0.5),
+    ]
+
+
+def let_in_and_not_told(story: Story) -> None:
+    """Eve joins, everybody sees it, and she hears nothing."""
+    story.log.append(Entry(ROOM.id, 4, "member.joined", "user", ANA, None, 4.0, subject=EVE))
+    story.records += [story.sight("ana's", 4), story.sight("ben's", 4)]
+    story.heads = {ROOM.id: 4}
+    story.members |= {(ROOM.id, EVE)}
+    story.end.append(Ended(9.0, "eve's", is_alive=True))
+
+
 def members_otherwise(story: Story) -> None:
     story.members = frozenset({(ROOM.id, ANA)})
 
@@ -169,6 +223,16 @@ def members_otherwise(story: Story) -> None:
         (two_answers, Check.CONTRADICTED),
         (wrong_bytes, Check.WRONG_BYTES),
         (members_otherwise, Check.CONTRADICTED),
+        (thrown_out, Check.THROWN_OUT),
+        (fallen_after_a_kick, Check.THROWN_OUT),
+        (dropped_for_no_reason, Check.DROPPED),
+        (dropped_and_taken_in_again, Check.DROPPED),
+        (never_followed, Check.DROPPED),
+        (resumed_too_far_on, Check.HOLED),
+        (placed_beyond_the_head, Check.HOLED),
+        (let_in_and_not_told, Check.UNTOLD),
+        (answered_twice, Check.ANSWERED_TWICE),
+        (refused_after_an_ack, Check.CONTRADICTED),
     ],
 )
 def test_each_violation_is_named(harm: Callable[[Story], None], check: Check) -> None:
@@ -190,7 +254,59 @@ def test_a_refusal_for_good_is_an_answer_and_one_to_be_retried_is_none() -> None
         Refused(4.1, "ana's", ROOM.id, "c4", "unavailable", True, 0.1),
     ]
     assert story.checks() == {Check.UNANSWERED}
-    story.records.append(Refused(4.2, "ana's", ROOM.id, "c4", "forbidden", False, 0.1))
+    story.records += [
+        Repeated(4.2, "ana's", ROOM.id, "c4"),
+        Refused(4.3, "ana's", ROOM.id, "c4", "forbidden", False, 0.1),
+    ]
+    assert story.checks() == set()
+
+
+def test_to_be_dropped_and_not_to_be_told_of_a_return_are_told_apart() -> None:
+    story = Story()
+    story.change(1, kind="member.left", subject=BEN, client_id=None, text="")
+    story.change(3, kind="member.joined", subject=BEN, client_id=None, text="")
+    story.records = [
+        *(Opened(0.0, f"{user}'s", user) for user in (ANA, BEN)),
+        Subscribed(0.1, "ben's", ROOM.id, 0),
+        story.sight("ben's", 1),
+        Dropped(1.3, "ben's", ROOM.id),
+    ]
+    story.end = [Ended(9.0, "ben's", is_alive=True)]
+    assert story.checks() == {Check.UNTOLD}
+    story.records += [
+        Subscribed(3.1, "ben's", ROOM.id, 2, asked=1, first=3),
+        story.sight("ben's", 3),
+        Dropped(4.0, "ben's", ROOM.id),
+    ]
+    assert Check.DROPPED in story.checks()
+
+
+def test_whoever_was_logged_out_may_be_gone() -> None:
+    story = Story()
+    thrown_out(story)
+    story.records.append(Revoked(8.0, "ben's"))
+    assert story.checks() == set()
+
+
+def test_what_went_out_again_may_be_answered_again_alike() -> None:
+    story = Story()
+    story.records += [Repeated(3.5, "ana's", ROOM.id, "c3"), Acked(4.0, "ana's", ROOM.id, "c3", 3)]
+    assert story.checks() == set()
+
+
+def test_what_is_kept_no_more_need_not_be_given() -> None:
+    story = Story()
+    resumed_too_far_on(story)
+    story.firsts = {ROOM.id: 4}
+    assert story.checks() == set()
+
+
+def test_a_device_that_asked_to_follow_no_more_was_not_dropped() -> None:
+    story = Story()
+    story.records += [
+        Dropped(4.0, "ben's", ROOM.id, is_wanted=True),
+        Subscribed(5.0, "ben's", ROOM.id, 3, asked=3),
+    ]
     assert story.checks() == set()
 
 
@@ -205,9 +321,10 @@ def test_who_comes_back_sees_what_came_since_and_nothing_before() -> None:
         Dropped(1.3, "ben's", ROOM.id),
         Revoked(1.4, "ben's", ROOM.id),
         Granted(3.0, "ben's", ROOM.id),
-        Subscribed(3.1, "ben's", ROOM.id, 2),
+        Subscribed(3.1, "ben's", ROOM.id, 2, asked=1, first=3),
         story.sight("ben's", 3),
     ]
+    story.end = [Ended(9.0, "ben's", is_alive=True)]
     assert story.checks() == set()
     story.records.append(story.sight("ben's", 2, 3.5))
     assert story.checks() == {Check.FOREIGN, Check.REORDERED}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.chaos.history import Acked, AnyRecord, Dropped, Opened, Saw, Sent, Subscribed
-from tests.chaos.measures import answer_times, lateness, percentile
+from tests.chaos.history import Acked, AnyRecord, Dropped, Opened, Saw, Sent, Streamed, Subscribed
+from tests.chaos.measures import answer_times, lateness, percentile, streamed_text, text_lost_s
 from tests.chaos.snapshot import Entry, Room, Snapshot
 
 
@@ -54,3 +54,25 @@ def test_who_is_let_in_late_is_due_from_then_on_and_who_was_cut_off_all_the_whil
     assert lateness([first, *records[:5], back, *records[5:]], stored, since=0.0)["ben's"] == pytest.approx(1.9)
     gone = Dropped(5.0, "ben's", "room")
     assert lateness([first, gone, *records[:5], back, *records[5:]], stored, since=0.0)["ben's"] == pytest.approx(0.1)
+
+
+def an_answer() -> list[AnyRecord]:
+    """A word a second, seen by two; Ben comes in the middle and is shown the beginning at once."""
+    return [
+        Streamed(1.0, "ana's", "room", "run", 0, "one "),
+        Streamed(2.0, "ana's", "room", "run", 4, "two "),
+        Streamed(2.5, "ben's", "room", "run", 0, "one two "),
+        Streamed(3.0, "ana's", "room", "run", 8, "three"),
+        Streamed(3.1, "ben's", "room", "run", 8, "three"),
+        Streamed(3.2, "ben's", "room", "another run", 0, "something else entirely"),
+    ]
+
+
+def test_what_watchers_saw_of_an_answer_is_put_together() -> None:
+    assert streamed_text(an_answer(), "run") == "one two three"
+    assert streamed_text(an_answer()[3:], "run") == "", "nothing is made up for a beginning that nobody saw"
+
+
+@pytest.mark.parametrize(("kept", "lost_s"), [("one two three", 0.0), ("one two ", 1.0), ("one ", 2.0), ("", 3.0)])
+def test_text_that_was_not_kept_is_as_old_as_its_first_piece(kept: str, lost_s: float) -> None:
+    assert text_lost_s(an_answer(), "run", kept, died_at=4.0) == pytest.approx(lost_s)

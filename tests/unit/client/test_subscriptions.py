@@ -1,12 +1,14 @@
 """Following through answers, holes, refusals and resets, against a log in memory."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 
 import pytest
 from msgspec import Raw
 
 from server.client import subscriptions as module
+from server.client.errors import Closed, SignedOut
 from server.client.items import Entry, Removed, Reset
 from server.client.subscriptions import Subscriptions
 from server.protocol.errors import NotFound
@@ -45,6 +47,7 @@ class Log:
         self.head, self.first, self.epoch = head, first, epoch
         self.asked: list[int] = []
         self.is_gone = False
+        self.failure: Exception | None = None
 
     async def messages(self, conversation: str, *, limit: int) -> MessagePage:
         return MessagePage(messages=[], head=self.head, epoch=self.epoch, has_more=False)
@@ -52,6 +55,8 @@ class Log:
     async def events(self, conversation: str, after: int) -> EventPage:
         if self.is_gone:
             raise NotFound
+        if self.failure is not None:
+            raise self.failure
         self.asked.append(after)
         seqs = range(max(after + 1, self.first), min(self.head, after + 3) + 1)  # three a page
         return EventPage(events=[event(seq) for seq in seqs], head=self.head, first=self.first, epoch=self.epoch)
@@ -267,6 +272,53 @@ async def test_a_full_stream_leaves_the_rest_with_the_server() -> None:
     assert await client.seqs(1) == [1]
     await until(lambda: len(client.asks) == 2)
     assert client.cursor() == Cursor(seq=2, epoch=EPOCH)
+
+
+async def test_a_full_stream_that_is_closed_holds_nobody_up() -> None:
+    client = Client(max_unread=2)
+    await client.live(0, 0)
+    other = client.subscriptions.stream("c")
+    client.hear(1, 2, 3)
+    assert await client.seqs(2) == [1, 2]
+    assert len(client.asks) == 1, "the other has read nothing"
+    other.close()
+    await until(lambda: len(client.asks) == 2)
+    client.answer(3)
+    client.hear(3)
+    assert await client.seqs(1) == [3]
+
+
+async def test_a_full_stream_that_nobody_holds_any_more_holds_nobody_up() -> None:
+    client = Client(max_unread=2)
+    await client.live(0, 0)
+    other = client.subscriptions.stream("c")
+    client.hear(1, 2, 3)
+    assert await client.seqs(2) == [1, 2]
+    del other
+    gc.collect()
+    await until(lambda: len(client.asks) == 2)
+    assert client.cursor() == Cursor(seq=2, epoch=EPOCH)
+
+
+async def test_a_new_stream_gets_what_was_left_with_the_server_for_one_that_ended() -> None:
+    client = Client(max_unread=2)
+    await client.live(0, 0)
+    client.hear(1, 2, 3)
+    client.stream.end(Closed("read no further"))
+    client.stream = client.subscriptions.stream(None)
+    await until(lambda: len(client.asks) == 2)
+    assert client.cursor() == Cursor(seq=2, epoch=EPOCH)
+
+
+async def test_an_error_while_the_log_is_read_ends_the_streams_with_it() -> None:
+    client = Client(Log(head=5))
+    client.log.failure = SignedOut("over")
+    client.up()
+    following = client.subscriptions.follow("c", 3)
+    with pytest.raises(SignedOut):
+        await client.seqs(1)
+    with pytest.raises(SignedOut):
+        await following
 
 
 async def test_cursors_are_those_of_the_slowest_reader() -> None:

@@ -10,6 +10,7 @@ from server.gateway.token_bucket import TokenBucket, Turns
 from server.gateway.websocket_protocol import HIGH_WATER_BYTES
 from server.hub.identity import Identity
 from server.protocol.errors import Overloaded, RateLimited
+from server.protocol.frames import MAX_SUBSCRIPTIONS
 
 
 class Clock:
@@ -172,14 +173,59 @@ def test_turns_come_one_after_the_other_behind_a_burst() -> None:
 
 
 def test_in_a_storm_each_is_told_a_time_of_its_own(limits: RateLimits) -> None:
-    assert passes(limits.check_accept, 5000) == rate_limits.ACCEPTS_AT_ONCE
+    addresses = (f"203.0.113.{number % 250}" for number in range(10_000))
+    assert passes(lambda: limits.check_accept(next(addresses)), 5000) == rate_limits.ACCEPTS_AT_ONCE
     told: list[float] = []
     for _ in range(100):
         with pytest.raises(Overloaded) as refused:
-            limits.check_accept()
+            limits.check_accept(next(addresses))
         told.append(refused.value.retry_after_s or 0.0)
     assert told == sorted(told)
     assert len(set(told)) > 50
+
+
+def test_one_address_does_not_shut_the_door_for_the_others(limits: RateLimits, clock: Clock) -> None:
+    passes(lambda: limits.check_accept("192.0.2.66"), 10_000)
+    honest = 0
+    for number in range(250):
+        clock.now += 0.01
+        passes(lambda: limits.check_accept("192.0.2.66"), 20)
+        honest += passes(lambda: limits.check_accept(f"203.0.113.{number}"), 1)  # noqa: B023 - called at once
+    assert honest >= 240
+
+
+def test_an_office_comes_back_at_once_and_who_is_too_much_at_times_of_their_own(
+    limits: RateLimits, clock: Clock
+) -> None:
+    for _ in range(2):
+        assert passes(lambda: limits.check_accept("192.0.2.1"), 900) == 900
+        clock.now += 2
+    told = []
+    for _ in range(3_000):
+        try:
+            limits.check_accept("192.0.2.1")
+        except Overloaded as refused:
+            told.append(refused.retry_after_s or 0.0)
+    first = told[-500:]
+    assert all(1.0 <= wait_s <= 1.0 + rate_limits.LONGEST_SLOT_S for wait_s in first)
+    assert max(sum(second <= wait_s < second + 1 for wait_s in first) for second in range(32)) < 25
+
+
+def test_who_brings_wrong_credentials_again_and_again_is_not_looked_up(limits: RateLimits, clock: Clock) -> None:
+    def knock() -> None:
+        limits.check_credentials("192.0.2.66")
+        limits.note_bad_credential("192.0.2.66")
+
+    assert passes(knock, 1_000) == rate_limits.BAD_CREDENTIALS_AT_ONCE
+    assert passes(lambda: limits.check_accept("192.0.2.66"), 10) == 0
+    assert passes(lambda: limits.check_credentials("192.0.2.67"), 10) == 10
+    clock.now += 1
+    assert passes(knock, 1_000) == rate_limits.BAD_CREDENTIALS_PER_S
+
+
+def test_a_browser_may_tell_in_one_tick_what_came_in_all_its_conversations() -> None:
+    meter = FrameMeter()
+    assert passes(lambda: meter.check(50.0), 2 * MAX_SUBSCRIPTIONS) == 2 * MAX_SUBSCRIPTIONS
 
 
 def test_resumes_wait_their_turn_and_are_not_refused_at_once(limits: RateLimits) -> None:
@@ -245,3 +291,10 @@ def passes(check: object, tries: int) -> int:
             continue
         passed += 1
     return passed
+
+
+def test_tests_of_webhooks_are_5_a_minute(limits: RateLimits, clock: Clock) -> None:
+    assert passes(lambda: limits.check_webhook_test("ada"), 1000) == 5
+    clock.now += 24
+    assert passes(lambda: limits.check_webhook_test("ada"), 100) == 2
+    assert passes(lambda: limits.check_webhook_test("ben"), 1) == 1

@@ -34,6 +34,23 @@ def test_somebody_on_two_nodes_comes_once_and_goes_once() -> None:
     assert whereabouts.moved() == ()
 
 
+def test_two_that_hold_the_same_of_a_node_have_the_same_digest_of_it() -> None:
+    one, other = Whereabouts(), Whereabouts()
+    pairs = [(room, person) for room in ROOMS for person in PEOPLE]
+    for pair in pairs:
+        one.come("a", *pair)
+        other.come("b", *pair)
+    assert one.digest("a") not in (other.digest("a"), 0)
+    for pair in reversed(pairs):
+        other.come("a", *pair)
+    assert one.digest("a") == other.digest("a")
+    one.go("a", *pairs[0])
+    assert one.digest("a") != other.digest("a")
+    one.forget("a")
+    other.forget("a")
+    assert one.digest("a") == other.digest("a") == 0
+
+
 def test_who_goes_and_comes_back_between_two_looks_has_not_moved() -> None:
     whereabouts = Whereabouts()
     whereabouts.come("a", "kitchen", "ana")

@@ -13,14 +13,16 @@ import msgspec
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from server.protocol import codec
+from server.protocol import clock, codec
 from server.protocol.errors import Unavailable
+from server.protocol.ids import new_id
 from server.storage import database_identity
 from server.storage.backup import archive as archives
 from server.storage.backup import files
 from server.storage.backup.errors import BackupError
 from server.storage.backup.replace import Wishes
 from server.storage.database import Database
+from server.storage.erasures import Erasure, Erasures
 from server.storage.migrate import upgrade
 from server.storage.schema import revisions
 from tests.conftest import copy_of, opened
@@ -35,6 +37,7 @@ from tests.integration.storage.backup.library import (
 )
 from tests.old_postgres import INSTALLED, make_cluster, needs_an_old_postgres, running
 from tests.studio_content import all_rows, epochs, fill
+from tests.waiting import until
 
 OLD_REVISION = "20261122_06_append_messages"
 OLD_ROWS = """
@@ -136,6 +139,82 @@ async def test_what_is_no_studio_is_not_touched(filled: str, empty: str, tmp_pat
         await backed_up(empty, tmp_path / "other.tar")
     assert not (tmp_path / "other.tar").exists()
     assert await all_rows(empty) == {"accounts_of_a_company": []}
+
+
+OF_OTHERS = """
+    CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
+    INSERT INTO alembic_version VALUES ('{revision}');
+    CREATE TABLE invoices (n int);
+    CREATE TABLE {events} (seq bigint, body_hash bytea, conversation uuid)
+"""
+
+
+@pytest.mark.parametrize(
+    ("revision", "events"), [("ae1027a6acf", "calendar"), ("ae1027a6acf", "events"), (OLD_REVISION, "events")]
+)
+async def test_a_database_of_others_who_use_alembic_too_is_not_touched(
+    filled: str, empty: str, tmp_path: Path, revision: str, events: str
+) -> None:
+    await execute(empty, OF_OTHERS.format(revision=revision, events=events))
+    before = await all_rows(empty)
+    path = await backed_up(filled, tmp_path / "b.tar")
+    with pytest.raises(BackupError, match="is no studio"):
+        await restored(empty, path, OVER)
+    with pytest.raises(BackupError, match="holds no studio"):
+        await backed_up(empty, tmp_path / "other.tar")
+    assert await all_rows(empty) == before
+
+
+@pytest.mark.parametrize("revision", ["ae1027a6acf", ""])
+async def test_tables_like_ours_at_a_revision_that_is_none_of_ours_are_not_touched(
+    filled: str, database_dsn: str, tmp_path: Path, revision: str
+) -> None:
+    path = await backed_up(filled, tmp_path / "b.tar")
+    await execute(database_dsn, f"UPDATE alembic_version SET version_num = '{revision}'")
+    before = await all_rows(database_dsn)
+    with pytest.raises(BackupError, match="is no studio"):
+        await restored(database_dsn, path, OVER)
+    assert await all_rows(database_dsn) == before
+
+
+async def test_a_backup_begun_during_a_migration_has_all_of_it(filled: str, tmp_path: Path) -> None:
+    migrating = await asyncpg.connect(filled)
+    transaction = migrating.transaction()
+    await transaction.start()
+    await migrating.execute("ALTER TABLE users ADD COLUMN mood text NOT NULL DEFAULT 'good'")
+    await migrating.execute("CREATE TABLE thoughts (n int); INSERT INTO thoughts VALUES (1)")
+    await migrating.execute("UPDATE alembic_version SET version_num = '20991231_01_telepathy'")
+    backing_up = asyncio.create_task(backed_up(filled, tmp_path / "b.tar"))
+
+    async def it_waits() -> bool:
+        return bool(await value(filled, "SELECT true FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass"))
+
+    await until(it_waits)
+    await transaction.commit()
+    await migrating.close()
+    manifest = manifest_of(await backing_up)
+    assert manifest.revision == "20991231_01_telepathy"
+    tables = {table.name: table for table in manifest.tables}
+    assert "mood" in tables["users"].columns
+    assert tables["thoughts"].rows == 1
+    assert len(manifest.members) == sum(len(table.pieces) for table in manifest.tables)
+
+
+async def test_who_was_erased_does_not_come_back(filled: str, tmp_path: Path) -> None:
+    path = await backed_up(filled, tmp_path / "b.tar")
+    ana, stranger = str(await value(filled, "SELECT id FROM users LIMIT 1")), new_id()
+    async with opened(filled) as database, database.transaction() as connection:
+        erasures = Erasures(database)
+        await erasures.request(connection, Erasure(ana, with_messages=True), clock.now())
+        await erasures.request(connection, Erasure(stranger, with_messages=False), clock.now())
+    await execute(filled, "DELETE FROM users; UPDATE erasures SET finished_at = now()")
+    await restored(filled, path, OVER)
+    assert await value(filled, "SELECT username FROM users") == "former member"
+    assert await value(filled, "SELECT count(*) FROM users WHERE email IS NULL AND disabled_at IS NOT NULL") == 1
+    assert await value(filled, "SELECT count(*) FROM tokens") == 0
+    assert await value(filled, f"SELECT finished_at IS NOT NULL FROM erasures WHERE user_id = '{stranger}'")
+    async with opened(filled) as database:
+        assert await Erasures(database).pending() == [Erasure(ana, with_messages=True)]
 
 
 async def test_a_running_studio_is_not_replaced(
@@ -265,6 +344,15 @@ async def test_files_of_a_restore_that_fails_hurt_nobody(filled: str, database_d
     with pytest.raises(BackupError):
         await restored(database_dsn, path, data_dir=there)
     assert (there / files.FOLDER / "old").read_text() == "old"
+
+
+async def test_a_file_that_was_damaged_is_put_back(filled: str, empty: str, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for place, content in ((here, b"as it was"), (there, b"damaged..")):
+        (place / files.FOLDER).mkdir(parents=True)
+        (place / files.FOLDER / "one").write_bytes(content)
+    await restored(empty, await backed_up(filled, tmp_path / "b.tar", here), data_dir=there)
+    assert (there / files.FOLDER / "one").read_bytes() == b"as it was"
 
 
 @needs_an_old_postgres
