@@ -90,8 +90,6 @@ class Fault:
     revocation_s: float = REVOCATION_S
     may_reset: bool = False
     kicks: bool = True  # off where the network itself is slow: what it holds back was sent before the right was lost
-    # Whoever is let in while notices get lost hears of it on their next connection only: nothing repairs that sooner.
-    may_leave_untold: bool = False
     afterwards: Afterwards = nothing_more
 
 
@@ -132,7 +130,7 @@ async def play(cluster: Cluster, fault: Fault, size: Size, *, seed: int, seconds
     crowd = Crowd(cluster, size, seed)
     stage = Stage(cluster, crowd, random.Random(seed), seconds or fault.seconds)
     try:
-        crowd.may_kick, crowd.is_told_of_all = fault.kicks, not fault.may_leave_untold
+        crowd.may_kick = fault.kicks
         await crowd.gather()
         crowd.begin()
         await asyncio.sleep(WARM_S)
@@ -158,10 +156,6 @@ def judge(stage: Stage, fault: Fault, stored: Snapshot) -> Outcome:
     stage.expect(fault.may_reset or not resets, f"{resets} resets, where everything could have been resumed")
     fault.afterwards(stage, stored)
     found = violations(records, stored, revocation_s=fault.revocation_s)
-    if fault.may_leave_untold:
-        untold = sum(violation.check is Check.UNTOLD for violation in found)
-        stage.note(f"{untold} let in and not told")
-        found = [violation for violation in found if violation.check is not Check.UNTOLD]
     outcome = Outcome(
         fault, max(late, default=0.0), measures.percentile(late, 0.95), len(stored.log),
         found, stage.notes, stage.faults, stage.late,

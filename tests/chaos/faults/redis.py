@@ -106,17 +106,17 @@ def all_acknowledged(stage: Stage, stored: Snapshot) -> None:
     stage.expect_within(slowest, WITHOUT_REDIS_S, "an acknowledgement")
 
 
-def away(name: str, what: str, play: Play, seconds: float = 4.0, *, may_leave_untold: bool = True) -> Fault:
+def away(name: str, what: str, play: Play, seconds: float = 4.0) -> Fault:
     return Fault(
         name, what, play, WITHOUT_REDIS_S, "P7", needs_redis=True, seconds=seconds, afterwards=all_acknowledged,
-        revocation_s=REVOCATION_WITHOUT_REDIS_S, may_leave_untold=may_leave_untold,
+        revocation_s=REVOCATION_WITHOUT_REDIS_S,
     )  # fmt: skip
 
 
-def lossy(name: str, what: str, play: Play, *, may_leave_untold: bool = False) -> Fault:
+def lossy(name: str, what: str, play: Play) -> Fault:
     return Fault(
         name, what, play, REPAIR_S, "P4", needs_redis=True, seconds=3.0, afterwards=all_acknowledged,
-        revocation_s=REVOCATION_WITHOUT_REDIS_S, may_leave_untold=may_leave_untold,
+        revocation_s=REVOCATION_WITHOUT_REDIS_S,
     )  # fmt: skip
 
 
@@ -125,9 +125,9 @@ FAULTS = [
     away("redis-stall", "Redis stands still (SIGSTOP)", stall, 6.0),
     away("redis-cut", "one worker cannot reach Redis", cut_off),
     away("redis-silent", "the way of one worker to Redis swallows everything", swallow, 8.0),
-    away("redis-full", f"Redis has no memory left; {BY_DESIGN}", fill, 3.0, may_leave_untold=False),
+    away("redis-full", f"Redis has no memory left; {BY_DESIGN}", fill, 3.0),
     lossy("redis-flush", f"FLUSHALL, three times; {BY_DESIGN}", flush),
-    lossy("subscriber-cut", "CLIENT KILL TYPE pubsub, three times", cut_subscribers, may_leave_untold=True),
+    lossy("subscriber-cut", "CLIENT KILL TYPE pubsub, three times", cut_subscribers),
     lossy("publish-drop", f"1 publish in {EVERY} gets lost", tamper(Tampering.DROP)),
     lossy("publish-repeat", f"1 publish in {EVERY} comes twice", tamper(Tampering.REPEAT)),
     lossy("publish-reorder", f"1 publish in {EVERY} comes late, behind others", tamper(Tampering.REORDER)),
