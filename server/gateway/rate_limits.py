@@ -21,13 +21,15 @@ MAX_SOCKETS_OF_ADDRESS = 2_000  # a large office behind one address
 MAX_STRANGERS = 1_000  # sockets that have not said who they are; each holds a place for ten seconds
 MAX_STRANGERS_OF_ADDRESS = 50
 TRY_AGAIN_S = 30.0  # whoever has too many sockets open closes one first; nothing tells when
-ACCEPTS_PER_S = 500.0  # a worker greets about twice as many a second; the rest of its time is for those who are in
+ACCEPTS_PER_S = 500.0  # a worker greets twice as many a second at most; the rest of its time is for those who are in
+SLOTS_PER_S = 450.0  # handed out to those sent away: a little fewer, so that who comes in its slot finds the door open
 MAX_WAITING = 3_000  # to be greeted: some seconds' worth
 ACCEPTS_AT_ONCE = 1_000  # everybody of a small studio comes back at once without being sent away
 RESUMES_PER_S = 500.0
 RESUMES_AT_ONCE = 500
-ACCEPTS_OF_ADDRESS_PER_S = 200.0  # whoever knocks more often from one place leaves the door to the others
-ACCEPTS_OF_ADDRESS_AT_ONCE = MAX_SOCKETS_OF_ADDRESS  # all come back at once
+ACCEPTS_OF_ADDRESS_PER_S = 250.0  # whoever knocks more often from one place leaves the door to the others
+ACCEPTS_OF_ADDRESS_AT_ONCE = 2 * MAX_SOCKETS_OF_ADDRESS  # all come back at once, and soon once more
+SPREAD_OF_ADDRESS_S = 10.0
 BAD_CREDENTIALS_PER_S = 10.0  # of one address: each costs a query, and nobody honest has many
 BAD_CREDENTIALS_AT_ONCE = 100
 LONGEST_SLOT_S = 30.0
@@ -58,7 +60,7 @@ class RateLimits:
         self._accepts_of_address = TokenBucket(ACCEPTS_OF_ADDRESS_PER_S, ACCEPTS_OF_ADDRESS_AT_ONCE)
         self._bad_credentials = TokenBucket(BAD_CREDENTIALS_PER_S, BAD_CREDENTIALS_AT_ONCE)
         self._sent_away = 0
-        self._slots = Turns(ACCEPTS_PER_S, 1, LONGEST_SLOT_S)
+        self._slots = Turns(SLOTS_PER_S, 1, LONGEST_SLOT_S)
         self._resumes = Turns(RESUMES_PER_S, RESUMES_AT_ONCE, LONGEST_TURN_S)
         self._sockets: Counter[str] = Counter()
         self._sockets_of_address: Counter[str] = Counter()
@@ -77,7 +79,7 @@ class RateLimits:
             self._sent_away += 1
             raise Overloaded(
                 "too many connections from your address at once",
-                retry_after_s=round(1.0 + LONGEST_SLOT_S * (self._sent_away * GOLDEN % 1.0), 3),
+                retry_after_s=round(1.0 + SPREAD_OF_ADDRESS_S * (self._sent_away * GOLDEN % 1.0), 3),
             )
         if waiting >= MAX_WAITING or self._accepts.take("", self._clock()):
             slot_s = self._slots.take(self._clock())

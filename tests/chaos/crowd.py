@@ -66,7 +66,6 @@ class Crowd:
         self.is_over = False
         self.through_front = False  # whether people reach their worker by way of its front proxy
         self.may_kick = True
-        self.is_told_of_all = True  # whoever is let in hears of it before everything is settled
         self._busy: tuple[snapshot.Room, ...] = ()  # the rooms where the crowd talks
         self._by_room: dict[str, list[Device]] = {}
         self._spoken: list[tuple[Device, Asked]] = []
@@ -247,7 +246,7 @@ class Crowd:
         def lacks(device: Device) -> str:
             if device.is_out:
                 return "" if device.is_revoked else f"was thrown out: {device.why_out} "
-            due = device.seen.keys() | (rooms_of.get(device.user, set()) if self.is_told_of_all else set())
+            due = device.seen.keys() | rooms_of.get(device.user, set())
             behind = {room: device.seen.get(room) for room in due if device.seen.get(room, -1) < heads.get(room, 0)}
             return (
                 ("" if device.is_here else "is not there ")

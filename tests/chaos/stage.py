@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import measures
-from tests.chaos.checker import REVOCATION_S, Check, Violation, summary, violations
+from tests.chaos.checker import REVOCATION_S, Violation, summary, violations
 from tests.chaos.cluster import Cluster
 from tests.chaos.crowd import Crowd, Size
 from tests.chaos.history import AnyRecord, now
