@@ -136,6 +136,7 @@ class Parts:
         self.heartbeat = Heartbeat(self.hub, self.conversations, self.bus.is_healthy)
         self.retention = Retention(database, settings.retention_days)
         self.grant_watch = GrantWatch(self.hub, self.studio.accounts.access)
+        self.hub.check_rights_by(self.grant_watch.check)
         self._pruning: asyncio.Task[None] | None = None
 
     async def open(self) -> None:

@@ -80,6 +80,6 @@ class Heartbeat:
                 if one.is_new:  # the notice of an invitation, or of a first message, may have been lost
                     self._hub.tell_added(user, one.conversation)
         for connection in connections:
-            heads = {one.conversation: one.head for one in moved.get(connection.user_id, ())}
+            heads = {one.conversation: one.head for one in moved.get(connection.user_id, ()) if one.head}
             if heads:
                 connection.tell(Heads(conversations=heads))

@@ -9,7 +9,7 @@ listen has been applied.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from loguru import logger
@@ -49,6 +49,7 @@ class Feeds:
         self._reader = reader
         self._prepare = prepare
         self._effects = effects
+        self.check_rights: Callable[[], Awaitable[None]] = _nothing_to_check
         self._on_other_log = on_other_log
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Feed] = {}
@@ -230,6 +231,8 @@ class Feeds:
             self._gap.clear()
             try:
                 await self._reader.recognise_database()
+                if may_have_missed:
+                    await self.check_rights()  # first: what is read now must not reach who lost the right meanwhile
                 await self.compare()
                 if may_have_missed:
                     await self._learn_blocks()
@@ -280,3 +283,7 @@ class Feeds:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.opt(exception=error).error("a task of the feeds failed")
+
+
+async def _nothing_to_check() -> None:
+    """Until somebody knows how."""

@@ -108,6 +108,12 @@ class Hub:
         await self._bus.listen([STUDIO_TOPIC], self._on_notice)
         self.spawn(self._feeds.look_out())
 
+    def check_rights_by(self, check: Callable[[], Awaitable[None]]) -> None:
+        """What to do before the log is read for notices that may have been lost, since a lost one may have ended a
+        sign-in.
+        """
+        self._feeds.check_rights = check
+
     def _on_gap(self) -> None:
         self._feeds.compare_soon()
         for look in self.on_gap:

@@ -139,9 +139,9 @@ class Conversations:
         """For each user those of their conversations that have moved in the last seconds, by the database's clock."""
         heads = await self._database.fetch(
             """
-            SELECT h.conversation, h.last_seq, c.kind = 'private' AND h.last_seq <= $2 AS is_young
+            SELECT h.conversation, h.last_seq, c.kind = 'private' AND h.last_seq BETWEEN 1 AND $2 AS is_young
             FROM heads h JOIN conversations c ON c.id = h.conversation
-            WHERE h.updated_at >= clock_timestamp() - make_interval(secs => $1) AND h.last_seq > 0
+            WHERE h.updated_at >= clock_timestamp() - make_interval(secs => $1)
             """,
             seconds,
             YOUNG_EVENTS,

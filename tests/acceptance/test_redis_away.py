@@ -4,7 +4,7 @@ from pathlib import Path
 
 from server.storage.database import Database
 from tests.redis_server import RedisServer
-from tests.running_studio import run_studio
+from tests.running_studio import Person, run_studio
 from tests.studio_process import free_port, studio_on
 from tests.waiting import until
 
@@ -60,3 +60,26 @@ async def test_two_nodes_tell_each_other_what_is_said(database: Database, redis_
             large = "\N{ROBOT FACE}" * 8000  # 32 KB: only its number travels
             await hers.say(room, large)
             assert (await his.event("message.created"))["data"]["text"] == large
+
+
+async def test_who_is_invited_while_redis_is_away_is_told_when_it_is_back(
+    database: Database, redis_server: RedisServer
+) -> None:
+    async with (
+        run_studio(database, redis_url=redis_server.url) as one,
+        run_studio(database, redis_url=redis_server.url) as two,
+    ):
+        ana, ben = await one.person("ana"), await one.person("ben")
+        elsewhere = Person(two.port, ben.id, ben.name)
+        elsewhere.token = ben.token
+        async with elsewhere, elsewhere.socket() as his:
+            await redis_server.kill()
+            empty = await ana.room("nobody has said a word here", members=[ben.id])
+            old = await ana.room("an older one")
+            await ana.call("PUT", f"/api/conversations/{old}/members/{ben.id}", {"role": "member"}, expect=201)
+            await redis_server.start()
+            told = {
+                (await his.wait_for(lambda f: f["type"] == "conversation.added"))["conversation"]["id"]
+                for _ in range(2)
+            }
+            assert told == {empty, old}
