@@ -65,6 +65,7 @@ class Connection:
         "_in_flight",
         "_looked_at",
         "_loop",
+        "_lost",
         "_next_look",
         "_pinged_at",
         "_presence",
@@ -96,6 +97,7 @@ class Connection:
         self._presence = presence
         self._replies: list[bytes] = []
         self._share_bytes = 0
+        self._lost: frozenset[str] = frozenset()  # conversations whose loss has been told
         self._in_flight = 0
         self._ending: tuple[int, str] | None = None
         self._slow_since = self._looked_at = self._next_look = 0.0
@@ -239,6 +241,7 @@ class Connection:
     def confirm(self, subscription: Subscription, role: str | None, first: int) -> None:
         """This user may read here; `first` is the first seq they may see."""
         subscription.role, subscription.first, subscription.is_confirmed = role, first, True
+        self.regained(subscription.feed.conversation)
         if role is None:
             subscription.feed.visitors.add(self)
         self._presence.arrived(subscription.feed.conversation, self.user_id)
@@ -260,9 +263,11 @@ class Connection:
         return True
 
     def lose(self, conversation: str, code: str) -> None:
+        """Told once, by the log or by a notice, whichever comes first, until the conversation is regained."""
         self.remove(conversation)
-        if self.is_closed:
+        if self.is_closed or conversation in self._lost:
             return
+        self._lost = self._lost | {conversation}
         self.tell(ConversationRemoved(conversation=conversation, code=code))
         if self.bound == conversation:
             self.end(4507, "this conversation is closed to you")
@@ -271,6 +276,9 @@ class Connection:
         """Up to which seq the log's kicks and roles are known already; without end where they are about to be read."""
         subscription = self.subscriptions.get(conversation)
         return subscription.as_of if subscription is not None and subscription.is_confirmed else NOT_YET
+
+    def regained(self, conversation: str) -> None:
+        self._lost = self._lost - {conversation}
 
     def role_changed(self, conversation: str, role: str) -> None:
         subscription = self.subscriptions.get(conversation)

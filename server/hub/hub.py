@@ -67,6 +67,9 @@ class Connection(Listener, Protocol):
     def look(self, now: float) -> None:
         """Often, with the event loop's clock: when it is due, end it if it is dead, else ask for a sign of life."""
 
+    def regained(self, conversation: str) -> None:
+        """It is this user's again: losing it once more will be told."""
+
     def rights_as_of(self, conversation: str) -> int:
         """Up to which seq the log's kicks and roles are in what is known of this user's rights."""
 
@@ -302,6 +305,7 @@ class Hub:
         frame = await self.summary_of(user, sockets[0].account_role, conversation)
         if frame is not None:
             for connection in sockets:
+                connection.regained(conversation)
                 connection.tell(frame)
 
     # What changes who may listen
@@ -325,10 +329,7 @@ class Hub:
         left = decode_stored(frame.data, MemberLeft)
         code = "left" if left.by == left.user else "kicked"
         for connection in self._with_older_rights(left.user, feed, event):
-            if connection in feed.live:
-                connection.remove(feed.conversation)  # the event itself has told
-            else:
-                connection.lose(feed.conversation, code)
+            connection.lose(feed.conversation, code)
 
     def _with_older_rights(self, user: str, feed: Feed, event: EventNotice) -> list[Connection]:
         """The sockets of a user that do not know of this event yet. A feed that lags applies what is long over to those

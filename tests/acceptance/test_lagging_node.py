@@ -142,3 +142,25 @@ async def test_a_block_whose_notice_is_lost_is_learnt_when_notices_may_have_been
         async with asyncio.timeout(10):
             while not feed.is_hushed:
                 await asyncio.sleep(0.02)
+
+
+async def test_a_kick_whose_notice_is_lost_is_told_by_the_log_and_once(
+    deaf: RunningStudio, studio: RunningStudio
+) -> None:
+    ana, ben = await studio.person("ana"), await studio.person("ben")
+    room = await ana.room(members=[ben.id])
+    async with at(deaf, ben) as elsewhere, elsewhere.socket("/ws", room) as his:
+        for _ in range(2):
+            await ana.call("DELETE", f"/api/conversations/{room}/members/{ben.id}", expect=204)
+            await deaf.parts.hub._feeds.compare()
+            removed = await his.wait_for(lambda frame: frame["type"] == "conversation.removed")
+            assert (removed["conversation"], removed["code"]) == (room, "kicked")
+            deaf.parts.hub._on_notice(UserNotice(ben.id, "removed", room, "kicked"))
+            await his.settle()
+            assert [frame["type"] for frame in his.seen].count("conversation.removed") == 1
+            his.seen.clear()
+            await ana.call("PUT", f"/api/conversations/{room}/members/{ben.id}", {"role": "member"}, expect=201)
+            deaf.parts.hub.tell_added(ben.id, room)
+            await his.wait_for(lambda frame: frame["type"] == "conversation.added")
+            await his.subscribe({room: None})
+            his.seen.clear()

@@ -111,6 +111,7 @@ async def test_who_is_no_member_any_more_hears_nothing_that_comes_after(studio: 
             await hers.say(room, "after")
             await hers.settle()
         await his.settle()
+        assert sum(frame["type"] == "conversation.removed" for frame in his.seen) == 1
         texts = [event["data"].get("text") for event in his.events(room)]
         assert "after" not in texts
         answer = await his.ask("send", conversation=room, text="let me in", id=new_id())
