@@ -602,8 +602,9 @@ async def test_of_a_deleted_conversation_only_the_word_of_it_goes_out(
     hook.answer = lambda _: 500
     await say(ana, room, "unsent")
     await hook.wait_for(lambda: len(hook.came) >= 2)
+    # A try of what was said may be under way while the conversation goes: it stays unanswered, and has no next one.
+    hook.answer = lambda delivery: 204 if delivery.payload["type"] == "conversation.deleted" else 500
     await ana.call("DELETE", f"/api/conversations/{room}", expect=204)
-    hook.answer = lambda _: 204
     (delivery,) = await hook.took(1)
     assert delivery.payload["type"] == "conversation.deleted"
 
