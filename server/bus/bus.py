@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
+from loguru import logger
 
 
 class EventNotice(msgspec.Struct, frozen=True, array_like=True):
@@ -126,6 +127,16 @@ Notice = (
     | PresenceHere
 )
 Listener = Callable[[Notice], None]
+
+
+def tell(listener: Listener | None, notice: Notice) -> None:
+    """Whoever publishes has committed: a broken listener must not look like a failed send."""
+    if listener is None:
+        return
+    try:
+        listener(notice)
+    except Exception:  # noqa: BLE001 - see above; reported
+        logger.exception("a listener of the bus failed")
 
 
 class Bus(Protocol):

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from loguru import logger
-
-from server.bus.bus import Listener, Notice
+from server.bus.bus import Listener, Notice, tell
 
 
 class MemoryBus:
@@ -21,13 +19,7 @@ class MemoryBus:
         self._listeners.clear()
 
     def publish(self, topic: str, notice: Notice) -> None:
-        listener = self._listeners.get(topic)
-        if listener is None:
-            return
-        try:
-            listener(notice)
-        except Exception:  # noqa: BLE001 - the publisher has committed: a broken listener must not look like a failed send
-            logger.exception("a listener of the bus failed")
+        tell(self._listeners.get(topic), notice)
 
     async def listen(self, topics: Sequence[str], listener: Listener) -> None:
         self._listeners.update(dict.fromkeys(topics, listener))

@@ -22,7 +22,7 @@ from contextlib import suppress
 
 from loguru import logger
 
-from server.bus.bus import Listener, Notice, PassingNotice
+from server.bus.bus import Listener, Notice, PassingNotice, tell
 from server.bus.notice_codec import NODE_BYTES, Gap, NoticeCodec
 from server.bus.outgoing import Message, Outgoing
 from server.bus.probe import Probe
@@ -249,13 +249,7 @@ class RedisBus:
             self._tell_listener(channel, notice)
 
     def _tell_listener(self, channel: bytes, notice: Notice) -> None:
-        listener = self._listeners.get(channel)
-        if listener is None:
-            return
-        try:
-            listener(notice)
-        except Exception:  # noqa: BLE001 - the publisher has committed: a broken listener must not look like a failed send
-            logger.exception("a listener of the bus failed")
+        tell(self._listeners.get(channel), notice)
 
     def _compare_if(self, confirmed: "asyncio.Future[bool]") -> None:
         if confirmed.result():
