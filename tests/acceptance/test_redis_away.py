@@ -78,8 +78,7 @@ async def test_who_is_invited_while_redis_is_away_is_told_when_it_is_back(
             old = await ana.room("an older one")
             await ana.call("PUT", f"/api/conversations/{old}/members/{ben.id}", {"role": "member"}, expect=201)
             await redis_server.start()
-            told = {
-                (await his.wait_for(lambda f: f["type"] == "conversation.added"))["conversation"]["id"]
-                for _ in range(2)
-            }
-            assert told == {empty, old}
+            untold = {empty, old}
+            while untold:  # either may be told twice: by the notice that waited for Redis, and by who looked after it
+                told = await his.wait_for(lambda f: f["type"] == "conversation.added")
+                untold.discard(told["conversation"]["id"])
