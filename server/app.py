@@ -48,6 +48,7 @@ from server.hub.hub import Hub
 from server.hub.log_readers import LogReaders
 from server.hub.message_queue import MessageQueue
 from server.hub.messenger import Messenger
+from server.hub.model_catalog import FixedCatalog
 from server.hub.permissions import ROLES_ALLOWED, Permission, refusal
 from server.hub.presence import Presence
 from server.hub.private_chats import PrivateChats
@@ -99,10 +100,8 @@ class Parts:
         table = Messages(database)
         people = Users(database)
         standings = Standings(database)
-        self.assistant = Assistant(
-            models or [ScriptedModel()], self.queue, self.hub, Runs(database), table, self.conversations
-        )
-        names = self.assistant.model_names
+        self.models = FixedCatalog(models or [ScriptedModel()])
+        self.assistant = Assistant(self.models, self.queue, self.hub, Runs(database), table, self.conversations)
         cursors, letters = LogCursors(database), DeadLetters(database)
         notes = DeliveryNotes(database)
         self.webhooks = Webhooks(database, cursors)
@@ -122,9 +121,9 @@ class Parts:
             ),
             standings=standings,
             hub=self.hub,
-            rooms=Rooms(self.conversations, self.queue, self.hub, people, standings, names),
+            rooms=Rooms(self.conversations, self.queue, self.hub, people, standings, self.models),
             private_chats=PrivateChats(self.conversations, Blocks(database), self.queue, self.hub, standings),
-            messenger=Messenger(self.queue, table, self.reader, people, names, self.hub.feed),
+            messenger=Messenger(self.queue, table, self.reader, people, self.models, self.hub.feed),
             assistant=self.assistant,
             presence=Presence(self.hub, self.bus, is_on=settings.presence),
             receipts=Receipts(self.hub, ReadingCursors(database)),

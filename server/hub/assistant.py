@@ -7,13 +7,12 @@ Promises: any member with the right watches from the middle, stops and steers; e
 """
 
 import asyncio
-from collections.abc import Iterable
 
-from server.ai.adapter import Model
 from server.hub.hub import Hub
 from server.hub.identity import Identity
 from server.hub.message_drafts import body_hash
 from server.hub.message_queue import MessageQueue
+from server.hub.model_catalog import ModelCatalog
 from server.hub.permissions import Permission
 from server.hub.run_carrier import LiveRun, RunCarrier
 from server.protocol.errors import BadFrame, ChatError, NotFound, TooLarge
@@ -30,14 +29,14 @@ from server.telemetry import metrics
 class Assistant:
     def __init__(
         self,
-        models: Iterable[Model],
+        models: ModelCatalog,
         queue: MessageQueue,
         hub: Hub,
         runs: Runs,
         messages: Messages,
         conversations: Conversations,
     ) -> None:
-        self._models = {model.name: model for model in models}
+        self._models = models
         self._queue = queue
         self._runs = runs
         self._messages = messages
@@ -45,10 +44,6 @@ class Assistant:
         self._carrier = RunCarrier(self._models, queue, hub, runs, messages, conversations)
         self._instructions: dict[str, str] = {}  # what a steer asked for, until its run starts
         queue.observers.append(self._on_committed)
-
-    @property
-    def model_names(self) -> frozenset[str]:
-        return frozenset(self._models)
 
     async def open(self) -> None:
         await self._carrier.open()
@@ -72,8 +67,7 @@ class Assistant:
         asked_model, asked_message = model, message
         if model is None:
             model = await self._model_for(conversation)
-        if model not in self._models:
-            raise NotFound(f"there is no model named {model[:64]!r}")
+        await self._models.targets(model, user=identity.user_id, conversation=conversation)
         if message is None:
             message = await self._messages.latest(conversation)
         data = RunStarted(run=new_id(), message=new_id(), model=model, reply_to=message)
@@ -135,7 +129,9 @@ class Assistant:
     async def _model_for(self, conversation: str) -> str:
         """The conversation's own model, else the first there is."""
         wanted = await self._conversations.model_of(conversation)
-        return wanted if wanted in self._models else next(iter(self._models))
+        return (
+            wanted if wanted in self._models.names else await self._models.default(user=None, conversation=conversation)
+        )
 
     async def _seal(
         self,
@@ -178,7 +174,9 @@ class Assistant:
                 self._answer_if_asked(stored, draft, draft.data)
 
     def _answer_if_asked(self, stored: Stored, draft: Draft, data: MessageCreated) -> None:
-        asked = [mention.id for mention in data.mentions if mention.kind == "model" and mention.id in self._models]
+        asked = [
+            mention.id for mention in data.mentions if mention.kind == "model" and mention.id in self._models.names
+        ]
         if not asked and stored.conversation_kind == "assistant":
             asked = [""]
         if asked:

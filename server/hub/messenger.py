@@ -13,6 +13,7 @@ from server.hub.feed import Feed
 from server.hub.identity import Identity
 from server.hub.message_drafts import draft_of
 from server.hub.message_queue import MessageQueue, Settled
+from server.hub.model_catalog import ModelCatalog
 from server.protocol.errors import BadFrame, NotFound, Unavailable
 from server.protocol.events import Mention
 from server.protocol.frames import Durable, Send
@@ -34,7 +35,7 @@ class Messenger:
         messages: Messages,
         reader: LogReader,
         users: Users,
-        models: frozenset[str],
+        models: ModelCatalog,
         feed_of: Callable[[str], Feed | None],
     ) -> None:
         self._queue = queue
@@ -68,7 +69,7 @@ class Messenger:
         feed = self._feed_of(conversation)
         if feed is None or feed.names is None:
             return None
-        return mentions.resolve(found, feed.names, self._models)
+        return mentions.resolve(found, feed.names, self._models.names)
 
     async def mentions_in(self, text: str, conversation: str) -> list[Mention]:
         """Members of the conversation, and models, that the text calls by name."""
@@ -85,14 +86,15 @@ class Messenger:
         feed = self._feed_of(conversation)
         if feed is None:
             users = await self._users.members_by_key(conversation, list(mentions.possible_keys(found)))
-            return mentions.resolve(found, users, self._models)
+            return mentions.resolve(found, users, self._models.names)
         if feed.names is None:
             generation = feed.rights_changed
             names = await self._users.member_keys(conversation)
             if generation != feed.rights_changed:
-                return mentions.resolve(found, names, self._models)  # somebody came or went meanwhile: keep nothing
+                # Somebody came or went meanwhile: keep nothing.
+                return mentions.resolve(found, names, self._models.names)
             feed.names = names
-        return mentions.resolve(found, feed.names, self._models)
+        return mentions.resolve(found, feed.names, self._models.names)
 
     async def page(
         self, conversation: str, standing: Standing, *, before: int | None, after: int | None, limit: int

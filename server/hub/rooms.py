@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from server.hub.hub import Hub
 from server.hub.identity import Identity
 from server.hub.message_queue import MessageQueue
+from server.hub.model_catalog import ModelCatalog
 from server.hub.permissions import Permission, refusal
 from server.hub.private_chats import plan_private_chat
 from server.protocol import clock
@@ -43,7 +44,7 @@ class Rooms:
         hub: Hub,
         users: Users,
         standings: Standings,
-        models: frozenset[str],
+        models: ModelCatalog,
     ) -> None:
         self._conversations = conversations
         self._queue = queue
@@ -64,7 +65,7 @@ class Rooms:
         others = list(dict.fromkeys(member for member in members if member != identity.user_id))
         if any(not is_id(member) for member in others):
             raise NotFound("one of these members does not exist")
-        if model is not None and model not in self._models:
+        if model is not None and model not in self._models.names:
             raise NotFound(f"there is no model named {model[:64]!r}")
         if kind == "private":
             return plan_private_chat(identity, others, visibility)
@@ -119,7 +120,7 @@ class Rooms:
     # Changing
 
     async def update(self, identity: Identity, conversation: str, change: SettingsDraft) -> Conversation:
-        if isinstance(change.model, str) and change.model not in self._models:
+        if isinstance(change.model, str) and change.model not in self._models.names:
             raise NotFound(f"there is no model named {change.model[:64]!r}")
         if change.retention_days is UNSET:
             await self._append(identity, conversation, change, Permission.CHANGE_SETTINGS)

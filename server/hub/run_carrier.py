@@ -8,16 +8,17 @@ offsets, never stored one by one; without viewers none are sent and the run goes
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from loguru import logger
 from msgspec import UNSET
 
-from server.ai.adapter import Failed, Finished, Model, PartDelta, PartEnded, Request, Turn, Usage
+from server.ai.adapter import Failed, Finished, PartDelta, PartEnded, Request, Usage, said
 from server.hub.hub import Hub
 from server.hub.message_queue import MessageQueue
+from server.hub.model_catalog import ModelCatalog
 from server.protocol.errors import ChatError
 from server.protocol.events import RunEnded, RunStarted
 from server.protocol.frames import Actor, DeltaFrame, ServerFrame
@@ -77,7 +78,7 @@ class LiveRun:
 class RunCarrier:
     def __init__(
         self,
-        models: Mapping[str, Model],
+        models: ModelCatalog,
         queue: MessageQueue,
         hub: Hub,
         runs: Runs,
@@ -165,7 +166,8 @@ class RunCarrier:
     async def _listen_to_model(self, run: LiveRun) -> Failed | None:
         request = await self._request(run)
         try:
-            async with aclosing(self._models[run.model].answer(request)) as events:
+            [target, *_] = await self._models.targets(run.model, user=run.asked_by, conversation=run.conversation)
+            async with aclosing(target.model.answer(request)) as events:
                 async for event in events:
                     match event:
                         case PartDelta():
@@ -189,12 +191,12 @@ class RunCarrier:
             run.conversation, before=None, after=None, limit=CONTEXT_TURNS, visible_from=first
         )
         turns = [
-            Turn("assistant" if message.actor.kind == "model" else "user", message.actor.name, message.text)
+            said("assistant" if message.actor.kind == "model" else "user", message.actor.name, message.text)
             for message in page.messages
             if message.text and not message.people_only and message.id != run.message
         ]
         if run.instruction is not None:
-            turns.append(Turn("user", "instruction", run.instruction))
+            turns.append(said("user", "instruction", run.instruction))
         return Request(run.model, tuple(turns), await self._conversations.system_prompt_of(run.conversation))
 
     async def _publish_deltas(self, run: LiveRun) -> None:
