@@ -94,7 +94,8 @@ def test_every_kind_has_advice() -> None:
 def test_recorded_refusals_have_a_kind_of_their_own() -> None:
     if not RECORDED.is_dir():
         pytest.skip("NO RECORDED STREAMS: ../shared/data/provider-streams is not there")
-    rows = [row for row in csv.DictReader((RECORDED / "INDEX.csv").read_text().splitlines()) if int(row["status"]) >= 400]
+    index = csv.DictReader((RECORDED / "INDEX.csv").read_text().splitlines())
+    rows = [row for row in index if int(row["status"]) >= 400]
     assert rows
     for row in rows:
         found = failure_of_answer(int(row["status"]), (RECORDED / row["file"]).read_bytes(), {})
