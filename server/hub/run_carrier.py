@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from loguru import logger
 from msgspec import UNSET
 
-from server.ai.adapter import Failed, Finished, PartDelta, PartEnded, Request, Usage, said
+from server.ai.adapter import Failed, Finished, PartDelta, PartEnded, PartStarted, Request, Usage, said
+from server.ai.fallback import answer_of
 from server.hub.hub import Hub
 from server.hub.message_queue import MessageQueue
 from server.hub.model_catalog import ModelCatalog
@@ -165,12 +166,17 @@ class RunCarrier:
 
     async def _listen_to_model(self, run: LiveRun) -> Failed | None:
         request = await self._request(run)
+        spoken: set[int] = set()  # thoughts and calls of tools are parts of the answer and not of its text
         try:
-            [target, *_] = await self._models.targets(run.model, user=run.asked_by, conversation=run.conversation)
-            async with aclosing(target.model.answer(request)) as events:
+            targets = await self._models.targets(run.model, user=run.asked_by, conversation=run.conversation)
+            async with aclosing(answer_of(targets, request)) as events:
                 async for event in events:
                     match event:
-                        case PartDelta():
+                        case PartStarted(kind="text"):
+                            # A room reads one message, however many parts the model made of it.
+                            run.text += "\n\n" if run.text else ""
+                            spoken.add(event.index)
+                        case PartDelta() if event.index in spoken:
                             run.text += event.text
                         case PartEnded():
                             run.parts.append({"kind": event.kind, "text": event.text})
