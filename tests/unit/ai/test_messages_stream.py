@@ -1,0 +1,185 @@
+"""Messages: recorded streams, cut anywhere and held against the SDK, and one small stream for each rule."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx2
+import msgspec
+import pytest
+
+from server.ai.adapter import (
+    AnswerEvent,
+    Failed,
+    Finished,
+    PartAnnotation,
+    PartDelta,
+    PartEnded,
+    PartStarted,
+    ProviderData,
+    Usage,
+)
+from server.ai.messages_stream import MessagesReader
+
+RECORDED = Path(__file__).resolve().parents[4] / "shared" / "data" / "provider-streams"
+
+START = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
+STOP = {"type": "message_stop"}
+
+
+def read(pieces: Iterable[bytes]) -> list[AnswerEvent]:
+    reader = MessagesReader()
+    return [event for piece in pieces for event in reader.feed(piece)] + reader.close()
+
+
+def stream(*events: dict[str, Any] | bytes) -> bytes:
+    encoded = [event if isinstance(event, bytes) else msgspec.json.encode(event) for event in events]
+    return b"".join(b"data: " + event + b"\n\n" for event in encoded)
+
+
+def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "content_block_start", "index": index, "content_block": start},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+def ended(events: list[AnswerEvent]) -> list[PartEnded]:
+    return [event for event in events if isinstance(event, PartEnded)]
+
+
+def recorded() -> list[Path]:
+    if not RECORDED.is_dir():
+        return []
+    index = csv.DictReader((RECORDED / "INDEX.csv").read_text().splitlines())
+    return [RECORDED / row["file"] for row in index if row["endpoint"] == "/v1/messages" and row["status"] == "200"]
+
+
+def test_recorded_streams_are_there() -> None:
+    if not RECORDED.is_dir():
+        pytest.skip("NO RECORDED STREAMS: ../shared/data/provider-streams is not there")
+    assert len(recorded()) > 20
+
+
+@pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
+def test_a_recorded_stream_keeps_the_contract_wherever_it_is_cut(path: Path) -> None:
+    whole = path.read_bytes()
+    events = read([whole])
+    assert read([bytes([byte]) for byte in whole]) == events
+    assert read([whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")]) == events
+    assert isinstance(events[-1], Finished)
+    assert sum(isinstance(event, Finished | Failed) for event in events) == 1
+    started = [event.index for event in events if isinstance(event, PartStarted)]
+    assert started == list(range(len(started)))
+    assert sorted(event.index for event in ended(events)) == started
+    for part in ended(events):
+        deltas = [event.text for event in events if isinstance(event, PartDelta) and event.index == part.index]
+        assert "".join(deltas) == part.text
+        if part.kind == "tool_call":
+            assert (part.arguments is None) == (part.error is not None)
+
+
+@pytest.mark.parametrize("whole", [pytest.param(path.read_bytes(), id=path.name) for path in recorded()])
+async def test_a_recorded_stream_says_what_the_sdk_reads_in_it(whole: bytes) -> None:
+    answer = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=whole)
+    transport = httpx2.MockTransport(lambda request: answer)
+    async with (
+        httpx2.AsyncClient(transport=transport) as http,
+        anthropic.AsyncAnthropic(api_key="none", http_client=http, max_retries=0) as client,
+        client.messages.stream(
+            model="a-model", max_tokens=9, messages=[{"role": "user", "content": "hello"}]
+        ) as opened,
+    ):
+        message = await opened.get_final_message()
+    parts = ended(read([whole]))
+    texts = [each.text for each in message.content if each.type == "text"]
+    calls = [(each.id, each.name, each.input) for each in message.content if each.type == "tool_use"]
+    thoughts = [(each.thinking, each.signature) for each in message.content if each.type == "thinking"]
+    assert [part.text for part in parts if part.kind == "text"] == texts
+    ours = [part for part in parts if part.kind == "tool_call" and part.provider_data is None]
+    assert [(part.call, part.name, part.arguments) for part in ours] == calls
+    assert [
+        (part.text, part.provider_data.data.get("signature"))
+        for part in parts
+        if part.kind == "reasoning" and part.provider_data is not None and "redacted" not in part.provider_data.data
+    ] == thoughts
+    usage = [event for event in read([whole]) if isinstance(event, Usage)][-1]
+    assert usage.output_tokens == message.usage.output_tokens
+
+
+def test_words_thoughts_and_calls_are_parts() -> None:
+    thought = block(0, {"type": "thinking", "thinking": ""}, {"type": "thinking_delta", "thinking": "hm"},
+                    {"type": "signature_delta", "signature": "s"})  # fmt: skip
+    words = block(1, {"type": "text", "text": ""}, {"type": "text_delta", "text": "Hi"},
+                  {"type": "citations_delta", "citation": {"url": "x"}})  # fmt: skip
+    call = block(2, {"type": "tool_use", "id": "c", "name": "look", "input": {}},
+                 {"type": "input_json_delta", "partial_json": ""},
+                 {"type": "input_json_delta", "partial_json": '{"a":1}'})  # fmt: skip
+    reason = {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7}}
+    events = read([stream(START, {"type": "ping"}, *thought, *words, *call, reason, STOP)])
+    assert ended(events) == [
+        PartEnded(0, "reasoning", "hm", provider_data=ProviderData("anthropic", {"signature": "s"})),
+        PartEnded(1, "text", "Hi"),
+        PartEnded(2, "tool_call", '{"a":1}', "c", "look", {"a": 1}),
+    ]
+    assert PartAnnotation(1, {"url": "x"}) in events
+    assert [event for event in events if isinstance(event, Usage)] == [Usage(5, 1), Usage(5, 7)]
+    assert events[-1] == Finished("tool_calls")
+
+
+def test_arguments_that_come_with_the_block_count_once() -> None:
+    whole = block(0, {"type": "tool_use", "id": "c", "name": "look", "input": {"a": 1}})
+    pieces = block(0, {"type": "tool_use", "id": "c", "name": "look", "input": {"a": 1}},
+                   {"type": "input_json_delta", "partial_json": '{"b":2}'})  # fmt: skip
+    assert ended(read([stream(START, *whole, STOP)]))[0].arguments == {"a": 1}
+    assert ended(read([stream(START, *pieces, STOP)]))[0].arguments == {"b": 2}
+
+
+def test_what_a_server_tool_brought_is_kept_whole() -> None:
+    result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"title": "t"}]}
+    [part] = ended(read([stream(START, *block(0, result), STOP)]))
+    assert (part.kind, part.text, part.call) == ("tool_result", '[{"title":"t"}]', "s")
+    assert part.provider_data == ProviderData("anthropic", {"block": result})
+
+
+def test_tokens_of_the_cache_are_input_too() -> None:
+    usage = {"input_tokens": 2, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 4, "output_tokens": 1}
+    events = read([stream({"type": "message_start", "message": {"usage": usage}}, STOP)])
+    assert events == [Usage(36, 1, cached_tokens=30, cache_write_tokens=4), Finished()]
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("end_turn", "stop"), ("pause_turn", "stop"), ("max_tokens", "length"), ("refusal", "content_filter")],
+)
+def test_the_reason_is_told(reason: str, told: str) -> None:
+    delta = {"type": "message_delta", "delta": {"stop_reason": reason}}
+    assert read([stream(START, delta, STOP)])[-1] == Finished(told)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind"),
+    [
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', "overloaded"),
+        (b"<html>", "bad_response"),
+        (b"", "bad_response"),
+        (b'{"type":"message_delta","usage":7}', "bad_response"),
+        (None, "truncated"),
+    ],
+)
+def test_what_breaks_the_stream_ends_it_once_and_keeps_its_text(broken: bytes | None, kind: str) -> None:
+    [opened, *_] = block(0, {"type": "text", "text": "Hi"})
+    events = read([stream(START, opened), b"" if broken is None else stream(broken, STOP)])
+    *_, part, end = events
+    assert part == PartEnded(0, "text", "Hi")
+    assert isinstance(end, Failed)
+    assert end.kind == kind
+
+
+def test_kinds_that_nobody_knew_are_passed_over() -> None:
+    unknown = block(0, {"type": "hologram"}, {"type": "hologram_delta", "text": "x"})
+    events = read([stream(START, {"type": "weather"}, *unknown, *block(1, {"type": "text", "text": "Hi"}), STOP)])
+    assert ended(events) == [PartEnded(0, "text", "Hi")]
