@@ -4,27 +4,37 @@ In:   the bytes of the stream, cut anywhere.
 Out:  the events of the contract (`adapter`), each as soon as it is known.
 Promises: every open part is ended before the one end of the answer, and nothing follows it. A stream that is over with
 neither a reason nor `[DONE]` is `truncated`, however finished it looks. What servers do differently (calls without an
-index, thoughts under three names, usage in three places) is told by what is there, never by whose server it is.
+index, thoughts under three names, usage in three places) is told by what is there, never by whose server it is. A tool
+call starts when its id, its name and the first of its arguments are known, or when nothing more can come of them.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from server.ai.adapter import AnswerEvent, Failed, Finished, PartKind, Usage
+from server.ai.adapter import AnswerEvent, ErrorKind, Failed, Finished, PartKind, Usage
 from server.ai.event_stream import EventStream, EventTooLarge, ServerSentEvent
 from server.ai.failures import failed, failure_of_error
 from server.ai.parts import PartBook
+from server.protocol.codec import foreign_decoder
+from server.protocol.errors import BadJson
 
 FAMILY = "openai_chat"
 SPOKEN: tuple[PartKind, ...] = ("text", "reasoning", "refusal")
 REASONS: dict[str, Finished] = {
     "length": Finished("length"),
     "max_tokens": Finished("length"),
+    "model_length": Finished("length"),
     "tool_calls": Finished("tool_calls"),
     "function_call": Finished("tool_calls"),
     "content_filter": Finished("content_filter"),
+    "sensitive": Finished("content_filter"),
+}
+BROKEN: dict[str, ErrorKind] = {  # reasons that are failures, given without an error object
+    "error": "unavailable",
+    "network_error": "unavailable",
+    "insufficient_system_resource": "overloaded",
 }
 
 
@@ -58,6 +68,7 @@ class _Choice(Struct):
 
 class _Details(Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
@@ -67,6 +78,7 @@ class _Usage(Struct):
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
     prompt_cache_hit_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 class _Groq(Struct):
@@ -80,7 +92,18 @@ class _Chunk(Struct):
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+_decode = foreign_decoder(_Chunk)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A tool call as far as it has come; itself the key of its part."""
+
+    id: str = ""
+    name: str = ""
+    is_started: bool = False
+    early: list[str] = field(default_factory=list)  # arguments that came before the start
+    extra_content: Any = None
 
 
 class ChatReader:
@@ -89,9 +112,10 @@ class ChatReader:
     def __init__(self) -> None:
         self._stream = EventStream()
         self._book = PartBook(FAMILY)
-        self._calls: list[object] = []  # keys of the tool calls, in the order in which they came
+        self._calls: list[_Call] = []  # in the order in which they came
+        self._by_index: dict[int, _Call] = {}
+        self._details: list[Any] = []  # of the reasoning that is open
         self._reason: str | None = None
-        self._has_called = False
         self._is_over = False
 
     def feed(self, piece: bytes) -> list[AnswerEvent]:
@@ -107,27 +131,30 @@ class ChatReader:
         if self._is_over:
             return []
         try:
-            events = self._read(self._stream.close())
+            events = self._read(self._stream.close(), is_cut=True)
         except EventTooLarge:
             return self._end(failed("bad_response", "one event of it is too large"))
         if not events or not isinstance(events[-1], Finished | Failed):
             events += self._end(self._outcome())
         return events
 
-    def _read(self, found: list[ServerSentEvent]) -> list[AnswerEvent]:
+    def _read(self, found: list[ServerSentEvent], *, is_cut: bool = False) -> list[AnswerEvent]:
+        """`is_cut`: no empty line came behind it."""
         events: list[AnswerEvent] = []
         for event in found:
             if self._is_over:
                 break
-            if event.data == b"[DONE]":
-                if not self._book.is_empty:
+            if event.data.strip() == b"[DONE]":
+                if self._calls or not self._book.is_empty:
                     self._reason = self._reason or "stop"  # some never give a reason, and still say that they are done
                 events += self._end(self._outcome())
                 continue
             try:
                 chunk = _decode(event.data)
-            except (msgspec.DecodeError, UnicodeError, RecursionError):
-                events += self._end(failed("bad_response", "an event of it has no shape of this format"))
+            except BadJson:
+                # Half an event is what a broken connection leaves: it may be tried again, a bad answer may not.
+                bad = failed("bad_response", "an event of it has no shape of this format")
+                events += self._end(self._outcome() if is_cut else bad)
                 continue
             self._take(chunk, events)
         return events
@@ -135,19 +162,21 @@ class ChatReader:
     def _outcome(self) -> Finished | Failed:
         if self._reason is None:
             return failed("truncated")
+        if self._reason in BROKEN:
+            return failed(BROKEN[self._reason])
         # Some say "stop" after calls; whoever reads the reason must not miss them.
-        if self._has_called and self._reason == "stop":
+        if self._calls and self._reason == "stop":
             return Finished("tool_calls")
         return REASONS.get(self._reason, Finished())
 
     def _end(self, end: Finished | Failed) -> list[AnswerEvent]:
         self._is_over = True
-        return [*self._book.end_all(), end]
+        events: list[AnswerEvent] = []
+        for call in self._calls:
+            self._start(call, events)
+        return [*events, *self._book.end_all(), end]
 
     def _take(self, chunk: _Chunk, events: list[AnswerEvent]) -> None:
-        if chunk.error is not None:
-            events += self._end(failure_of_error(chunk.error))
-            return
         for choice in chunk.choices or ():
             if choice.index not in (0, None):
                 continue  # one answer was asked for
@@ -158,19 +187,25 @@ class ChatReader:
         usage = chunk.usage or (chunk.x_groq.usage if chunk.x_groq is not None else None)
         if usage is not None:
             events.append(_usage(usage))
+        if chunk.error is not None:  # last: what came with it was said, and is paid for
+            events += self._end(failure_of_error(chunk.error))
 
     def _take_delta(self, delta: _Delta, events: list[AnswerEvent]) -> None:
         self._say("reasoning", delta.reasoning_content or delta.reasoning or "", events)
-        if delta.reasoning_details and "reasoning" in self._book:
-            self._book.keep("reasoning", reasoning_details=delta.reasoning_details)
+        if delta.reasoning_details:
+            # Encrypted thoughts come without words, and often behind the text: then they are a part of their own.
+            self._open("reasoning", events)
+            self._details += delta.reasoning_details
+            self._book.keep("reasoning", reasoning_details=self._details)
         if isinstance(delta.content, list):
             for piece in delta.content:
                 self._say_piece(piece, events)
         else:
             self._say("text", delta.content or "", events)
         self._say("refusal", delta.refusal or "", events)
-        if "text" in self._book:
-            events += [self._book.annotate("text", annotation) for annotation in delta.annotations or ()]
+        for annotation in delta.annotations or ():
+            self._open("text", events)  # sources may come before the first word
+            events.append(self._book.annotate("text", annotation))
         for call in delta.tool_calls or ():
             self._take_call(call, events)
 
@@ -179,42 +214,91 @@ class ChatReader:
         if isinstance(text := piece.get("text"), str):
             self._say("text", text, events)
         thinking = piece.get("thinking")
+        if isinstance(thinking, str):
+            self._say("reasoning", thinking, events)
         for thought in thinking if isinstance(thinking, list) else ():
             if isinstance(thought, dict) and isinstance(text := thought.get("text"), str):
                 self._say("reasoning", text, events)
 
     def _say(self, kind: PartKind, text: str, events: list[AnswerEvent]) -> None:
-        if not text:
+        if text:
+            self._open(kind, events)
+            events.append(self._book.add(kind, text))
+
+    def _open(self, kind: PartKind, events: list[AnswerEvent]) -> None:
+        if kind in self._book:
             return
-        if kind not in self._book:
-            self._hush(events)
-            events.append(self._book.start(kind, kind))
-        events.append(self._book.add(kind, text))
+        self._start_named(events)
+        self._hush(events)
+        if kind == "reasoning":
+            self._details = []
+        events.append(self._book.start(kind, kind))
 
     def _hush(self, events: list[AnswerEvent]) -> None:
         """Something else begins: what was spoken so far is whole. Calls may go on in any order until the end."""
         events += [self._book.end(kind) for kind in SPOKEN if kind in self._book]
 
-    def _take_call(self, call: _ToolCall, events: list[AnswerEvent]) -> None:
-        function = call.function or _Function()
-        key = self._key_of(call)
-        if key not in self._book:
-            self._hush(events)
-            events.append(self._book.start(key, "tool_call", call=call.id, name=function.name))
-            self._calls.append(key)
-            self._has_called = True
-        if call.extra_content is not None:
-            self._book.keep(key, extra_content=call.extra_content)
-        if function.arguments:
-            events.append(self._book.add(key, function.arguments))
+    def _take_call(self, piece: _ToolCall, events: list[AnswerEvent]) -> None:
+        function = piece.function or _Function()
+        call = self._call_of(piece, events)
+        if not call.is_started:
+            call.id = _joined(call.id, piece.id)
+            call.name = _joined(call.name, function.name)
+        if piece.extra_content is not None:
+            call.extra_content = piece.extra_content
+            if call.is_started:
+                self._book.keep(call, extra_content=piece.extra_content)
+        if not function.arguments:
+            return
+        if call.is_started:
+            events.append(self._book.add(call, function.arguments))
+            return
+        call.early.append(function.arguments)
+        if call.id and call.name:
+            self._start(call, events)
 
-    def _key_of(self, call: _ToolCall) -> object:
+    def _call_of(self, piece: _ToolCall, events: list[AnswerEvent]) -> _Call:
         """By its index; where there is none, an id that is new is a new call, and no id goes on with the last."""
-        if call.index is not None:
-            return call.index
-        if call.id is None and self._calls:
+        if piece.index is not None:
+            call = self._by_index.get(piece.index)
+            # Some number every call 0: another id and a name, after arguments, can only be another call.
+            if call and not (call.is_started and piece.id not in (None, "", call.id) and _name_of(piece)):
+                return call
+        elif not piece.id and self._calls:
             return self._calls[-1]
-        return call.id or "a call without a name"
+        elif call := next((call for call in self._calls if piece.id and call.id == piece.id), None):
+            return call
+        self._start_named(events)
+        call = _Call()
+        self._calls.append(call)
+        if piece.index is not None:
+            self._by_index[piece.index] = call
+        return call
+
+    def _start_named(self, events: list[AnswerEvent]) -> None:
+        """Something else begins: calls without arguments stand where they were made."""
+        for call in self._calls:
+            if call.id and call.name:
+                self._start(call, events)
+
+    def _start(self, call: _Call, events: list[AnswerEvent]) -> None:
+        if call.is_started:
+            return
+        call.is_started = True
+        self._hush(events)
+        events.append(self._book.start(call, "tool_call", call=call.id or None, name=call.name or None))
+        if call.extra_content is not None:
+            self._book.keep(call, extra_content=call.extra_content)
+        events += [self._book.add(call, text) for text in call.early]
+
+
+def _name_of(piece: _ToolCall) -> str:
+    return (piece.function.name if piece.function is not None else None) or ""
+
+
+def _joined(so_far: str, piece: str | None) -> str:
+    """Some send a name in pieces, and some send all of it with every piece."""
+    return so_far if not piece or piece == so_far else so_far + piece
 
 
 def _usage(found: _Usage) -> Usage:
@@ -222,6 +306,7 @@ def _usage(found: _Usage) -> Usage:
     return Usage(
         input_tokens=found.prompt_tokens or 0,
         output_tokens=found.completion_tokens or 0,
-        cached_tokens=asked.cached_tokens or found.prompt_cache_hit_tokens or 0,
+        cached_tokens=asked.cached_tokens or found.prompt_cache_hit_tokens or found.cached_tokens or 0,
+        cache_write_tokens=asked.cache_write_tokens or 0,
         reasoning_tokens=said.reasoning_tokens or 0,
     )

@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import msgspec
-
 from server.ai.adapter import ErrorKind, Failed
+from server.protocol.codec import foreign_decoder
+from server.protocol.errors import BadJson
 
 MAX_MESSAGE = 300
+
+_any_json = foreign_decoder(object)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,8 @@ def failure_of_answer(status: int, body: bytes, headers: Mapping[str, str]) -> F
     """Of an HTTP answer that is no stream; header names in small letters. HTML and other bodies that are no JSON are
     not quoted."""
     try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        found = _any_json(body)
+    except BadJson:
         found = None
     if isinstance(found, list) and found:
         found = found[0]  # Gemini

@@ -9,13 +9,14 @@ server tool brought is kept whole, since it must go back as it came.
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from server.ai.adapter import AnswerEvent, Failed, Finished, Usage
 from server.ai.event_stream import EventStream, EventTooLarge, ServerSentEvent
 from server.ai.failures import failed, failure_of_error
 from server.ai.parts import PartBook
+from server.protocol.codec import encode, foreign_decoder
+from server.protocol.errors import BadJson
 
 FAMILY = "anthropic"
 CALLS = {"tool_use", "server_tool_use", "mcp_tool_use"}
@@ -58,7 +59,7 @@ class _Event(Struct):
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+_decode = foreign_decoder(_Event)
 
 
 class MessagesReader:
@@ -99,7 +100,7 @@ class MessagesReader:
                 break
             try:
                 event = _decode(each.data)
-            except (msgspec.DecodeError, UnicodeError, RecursionError):
+            except BadJson:
                 events += self._end(failed("bad_response", "an event of it has no shape of this format"))
                 continue
             self._take(event, events)
@@ -151,10 +152,10 @@ class MessagesReader:
             if kind != "tool_use":
                 self._book.keep(key, type=kind)  # the provider calls it itself: nobody here has anything to do
             if block.get("input"):
-                self._inputs[key] = msgspec.json.encode(block["input"]).decode()
+                self._inputs[key] = encode(block["input"]).decode()
         elif kind.endswith("_tool_result"):
             events.append(self._book.start(key, "tool_result", call=block.get("tool_use_id")))
-            self._say(key, msgspec.json.encode(block.get("content")).decode(), events)
+            self._say(key, encode(block.get("content")).decode(), events)
             self._book.keep(key, block=block)
 
     def _add(self, key: int, delta: _Delta, events: list[AnswerEvent]) -> None:

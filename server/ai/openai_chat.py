@@ -11,8 +11,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from server.ai.adapter import (
     AnswerEvent,
     Failed,
@@ -28,6 +26,7 @@ from server.ai.chat_stream import ChatReader
 from server.ai.failures import failed, failure_of_answer
 from server.ai.listening import Deadlines, listen
 from server.outbound.outbound import Outbound, OutboundRefused
+from server.protocol.codec import encode
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -169,7 +168,7 @@ def _call(part: ToolCallPart) -> dict[str, Any]:
     call: dict[str, Any] = {
         "id": part.call,
         "type": "function",
-        "function": {"name": part.name, "arguments": msgspec.json.encode(part.arguments).decode()},
+        "function": {"name": part.name, "arguments": encode(part.arguments).decode()},
     }
     if part.provider_data is not None and part.provider_data.family == "openai_chat":
         call |= part.provider_data.data

@@ -8,9 +8,11 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from server.ai.adapter import PartAnnotation, PartDelta, PartEnded, PartKind, PartStarted, ProviderData
+from server.protocol.codec import foreign_decoder
+from server.protocol.errors import BadJson
+
+_any_json = foreign_decoder(object)
 
 
 @dataclass(slots=True)
@@ -76,11 +78,9 @@ def arguments_of(text: str) -> tuple[dict[str, Any] | None, str | None]:
     if not text.strip():
         return {}, None
     try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+        found = _any_json(text)
+    except BadJson:
         return None, "the arguments are no JSON"
-    except UnicodeError:
-        return None, "the arguments hold half a character"
     if not isinstance(found, dict):
         return None, "the arguments are no JSON object"
     return found, None

@@ -9,13 +9,14 @@ whole, since they must go back as they came.
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from server.ai.adapter import AnswerEvent, Cancelled, Failed, Finished, PartKind, Usage
 from server.ai.event_stream import EventStream, EventTooLarge, ServerSentEvent
 from server.ai.failures import failed, failure_of_error
 from server.ai.parts import PartBook
+from server.protocol.codec import encode, foreign_decoder
+from server.protocol.errors import BadJson
 
 FAMILY = "openai_responses"
 End = Finished | Failed | Cancelled
@@ -72,7 +73,7 @@ class _Event(Struct):
     message: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+_decode = foreign_decoder(_Event)
 
 
 class ResponsesReader:
@@ -115,7 +116,7 @@ class ResponsesReader:
                 continue  # some say so after the end, or before the last event
             try:
                 event = _decode(each.data)
-            except (msgspec.DecodeError, UnicodeError, RecursionError):
+            except BadJson:
                 events += self._end(failed("bad_response", "an event of it has no shape of this format"))
                 continue
             self._take(event, events)
@@ -182,7 +183,7 @@ class ResponsesReader:
         elif isinstance(kind, str):
             key = (place, "item", 0)
             events.append(self._book.start(key, "tool_result"))
-            events.append(self._book.add(key, msgspec.json.encode(item).decode()))
+            events.append(self._book.add(key, encode(item).decode()))
             self._book.keep(key, item=item)
             events.append(self._book.end(key))
 

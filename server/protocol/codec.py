@@ -13,7 +13,7 @@ msgspec then converts and checks the shape.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar, Union
 
 import msgspec
@@ -103,6 +103,21 @@ def convert_text_fields(fields: dict[str, str], shape: type[T]) -> T:
 def decode_stored(raw: str | bytes, shape: type[T]) -> T:
     """JSON that this server once wrote itself."""
     return msgspec.json.decode(raw, type=shape)
+
+
+def foreign_decoder(shape: type[T]) -> Callable[[bytes | str], T]:
+    """Reads JSON that somebody else's server wrote, as `shape`: fields that nobody here knows are passed over. Raises
+    `BadJson` for what is none, or has another shape.
+    """
+    decode = msgspec.json.Decoder(shape).decode
+
+    def read(raw: bytes | str) -> T:
+        try:
+            return decode(raw)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            raise BadJson("this is no JSON of that shape") from None
+
+    return read
 
 
 def pretty(value: object) -> str:
