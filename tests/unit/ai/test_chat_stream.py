@@ -175,6 +175,8 @@ def test_a_list_of_pieces_is_words_and_thoughts() -> None:
     thinking = {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}
     parts = ended(read([stream(thinking, {"content": [{"type": "text", "text": "yes"}]})]))
     assert [(part.kind, part.text) for part in parts] == [("reasoning", "hm"), ("text", "yes")]
+    [bare] = ended(read([stream({"content": [{"type": "thinking", "thinking": "hm"}]})]))
+    assert (bare.kind, bare.text) == ("reasoning", "hm")
 
 
 def test_details_of_thoughts_add_up_and_stay_with_them() -> None:
@@ -191,6 +193,13 @@ def test_encrypted_thoughts_behind_the_text_are_a_part_without_words() -> None:
     assert words == PartEnded(0, "text", "yes")
     details = {"reasoning_details": [{"data": "e"}]}
     assert thought == PartEnded(1, "reasoning", "", provider_data=ProviderData("openai_chat", details))
+
+
+def test_each_thought_keeps_its_own_details() -> None:
+    one, two = ({"reasoning": text, "reasoning_details": [{"text": text}]} for text in ("a", "b"))
+    first, _, second = ended(read([stream(one, {"content": "yes"}, two)]))
+    assert first.provider_data == ProviderData("openai_chat", {"reasoning_details": [{"text": "a"}]})
+    assert second.provider_data == ProviderData("openai_chat", {"reasoning_details": [{"text": "b"}]})
 
 
 def test_a_part_ends_when_another_kind_begins_and_calls_stay_open() -> None:
@@ -272,6 +281,12 @@ def test_a_signature_stays_with_its_call() -> None:
     assert part.provider_data == ProviderData("openai_chat", {"extra_content": {"s": 1}})
 
 
+def test_a_signature_may_come_after_the_start_of_its_call() -> None:
+    signature = {"tool_calls": [{"index": 0, "extra_content": {"s": 1}}]}
+    [part] = ended(read([stream(call(0, "a", "one", "{}"), signature)]))
+    assert part.provider_data == ProviderData("openai_chat", {"extra_content": {"s": 1}})
+
+
 def test_a_refusal_and_an_annotation_are_parts_of_the_answer() -> None:
     events = read([stream({"content": "see"}, {"annotations": [{"url": "x"}]}, {"refusal": "no"})])
     assert PartAnnotation(0, {"url": "x"}) in events
@@ -301,6 +316,11 @@ def test_usage_is_found_where_it_is(usage: bytes) -> None:
     assert Usage(9, 5, cached_tokens=4, reasoning_tokens=3) in read([stream({"content": "x"}, usage)])
 
 
+def test_what_was_written_to_the_cache_is_told() -> None:
+    usage = b'{"usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cache_write_tokens":4}}}'
+    assert Usage(9, 5, cache_write_tokens=4) in read([stream({"content": "x"}, usage)])
+
+
 def test_usage_replaces_and_never_adds() -> None:
     first, second = (
         msgspec.json.encode({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": n}}) for n in (1, 5)
@@ -323,6 +343,10 @@ def test_usage_replaces_and_never_adds() -> None:
 )
 def test_the_reason_is_told(reason: str, told: str) -> None:
     assert read([stream({"content": "x"}, reason=reason)])[-1] == Finished(told)  # type: ignore[arg-type]
+
+
+def test_blanks_around_done_do_not_matter() -> None:
+    assert read([stream({"content": "x"}, b" [DONE] ", done=False)])[-1] == Finished()
 
 
 def test_a_stream_that_stops_with_a_reason_and_without_done_is_whole() -> None:
