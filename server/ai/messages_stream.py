@@ -3,13 +3,14 @@
 In:   the bytes of the stream, cut anywhere.
 Out:  the events of the contract (`adapter`), each as soon as it is known.
 Promises: every open part is ended before the one end of the answer, and nothing follows it. A stream without
-`message_stop` is `truncated`. Blocks and events of kinds that came after this was written are passed over, but what a
-server tool brought is kept whole, since it must go back as it came.
+`message_stop` is `truncated`, also when it breaks off inside an event. Events, blocks and deltas of kinds that nobody
+here knows are passed over, whatever their shape. What a server tool brought is one delta, its content as JSON, and is
+kept whole, since it must go back as it came.
 """
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from server.ai.adapter import AnswerEvent, Failed, Finished, Usage
 from server.ai.event_stream import EventStream, EventTooLarge, ServerSentEvent
@@ -20,6 +21,8 @@ from server.protocol.errors import BadJson
 
 FAMILY = "anthropic"
 CALLS = {"tool_use", "server_tool_use", "mcp_tool_use"}
+BLOCKS = {"text", "thinking", "redacted_thinking", *CALLS}
+DELTAS = {"text_delta", "thinking_delta", "input_json_delta", "signature_delta", "citations_delta"}
 REASONS: dict[str, Finished] = {
     "max_tokens": Finished("length"),
     "model_context_window_exceeded": Finished("length"),
@@ -28,38 +31,96 @@ REASONS: dict[str, Finished] = {
 }
 
 
+class _Kind(Struct):
+    type: str
+
+
+class _OutputDetails(Struct):
+    thinking_tokens: int | None = None
+
+
 class _Usage(Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    output_tokens_details: _OutputDetails | None = None
 
 
 class _Message(Struct):
     usage: _Usage | None = None
 
 
+class _MessageStart(Struct):
+    message: _Message | None = None
+
+
+class _Reason(Struct):
+    stop_reason: str | None = None
+
+
+class _MessageDelta(Struct):
+    delta: _Reason | None = None
+    usage: _Usage | None = None
+
+
+class _BlockStart(Struct):
+    index: int
+    content_block: Raw
+
+
+class _Block(Struct):
+    type: str
+    text: str | None = None
+    citations: list[dict[str, Any]] | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    server_name: str | None = None
+    input: Any = None
+
+
+class _Result(Struct):
+    tool_use_id: str | None = None
+    content: Any = None
+
+
+class _BlockDelta(Struct):
+    index: int
+    delta: Raw
+
+
 class _Delta(Struct):
-    type: str | None = None
+    type: str
     text: str | None = None
     thinking: str | None = None
     signature: str | None = None
     partial_json: str | None = None
     citation: dict[str, Any] | None = None
-    stop_reason: str | None = None
 
 
-class _Event(Struct):
-    type: str
-    index: int = 0
-    message: _Message | None = None
-    content_block: dict[str, Any] | None = None
-    delta: _Delta | None = None
-    usage: _Usage | None = None
+class _BlockStop(Struct):
+    index: int
+
+
+class _Error(Struct):
     error: Any = None
 
 
-_decode = foreign_decoder(_Event)
+# The kind first, then the shape: what nobody here knows may have any.
+_kind_of = foreign_decoder(_Kind)
+_message_start = foreign_decoder(_MessageStart)
+_message_delta = foreign_decoder(_MessageDelta)
+_block_start = foreign_decoder(_BlockStart)
+_block = foreign_decoder(_Block)
+_result = foreign_decoder(_Result)
+_any_block = foreign_decoder(dict[str, Any])
+_block_delta = foreign_decoder(_BlockDelta)
+_delta = foreign_decoder(_Delta)
+_block_stop = foreign_decoder(_BlockStop)
+_error = foreign_decoder(_Error)
 
 
 class MessagesReader:
@@ -68,7 +129,7 @@ class MessagesReader:
     def __init__(self) -> None:
         self._stream = EventStream()
         self._book = PartBook(FAMILY)
-        self._usage: dict[str, int] = {}
+        self._usage = _Usage()
         self._inputs: dict[int, str] = {}  # arguments that came with the block, until it shows that they come in pieces
         self._end_of_turn = Finished()
         self._is_over = False
@@ -86,79 +147,95 @@ class MessagesReader:
         if self._is_over:
             return []
         try:
-            events = self._read(self._stream.close())
+            events = self._read(self._stream.close(), is_cut=True)
         except EventTooLarge:
             return self._end(failed("bad_response", "one event of it is too large"))
         if not events or not isinstance(events[-1], Finished | Failed):
             events += self._end(failed("truncated"))
         return events
 
-    def _read(self, found: list[ServerSentEvent]) -> list[AnswerEvent]:
+    def _read(self, found: list[ServerSentEvent], *, is_cut: bool = False) -> list[AnswerEvent]:
+        """`is_cut`: no empty line came behind it."""
         events: list[AnswerEvent] = []
-        for each in found:
+        for event in found:
             if self._is_over:
                 break
             try:
-                event = _decode(each.data)
+                self._take(event.data, events)
             except BadJson:
-                events += self._end(failed("bad_response", "an event of it has no shape of this format"))
-                continue
-            self._take(event, events)
+                # Half an event is what a broken connection leaves: it may be tried again, a bad answer may not.
+                bad = failed("bad_response", "an event of it has no shape of this format")
+                events += self._end(failed("truncated") if is_cut else bad)
         return events
 
     def _end(self, end: Finished | Failed) -> list[AnswerEvent]:
         self._is_over = True
-        return [*self._book.end_all(), end]
+        events: list[AnswerEvent] = []
+        for key in tuple(self._inputs):
+            self._say(key, self._inputs.pop(key), events)
+        return [*events, *self._book.end_all(), end]
 
-    def _take(self, event: _Event, events: list[AnswerEvent]) -> None:
-        match event.type:
-            case "message_start" if event.message is not None:
-                self._count(event.message.usage, events)
-            case "content_block_start" if event.content_block is not None:
-                self._start(event.index, event.content_block, events)
-            case "content_block_delta" if event.delta is not None and event.index in self._book:
-                self._add(event.index, event.delta, events)
-            case "content_block_stop" if event.index in self._book:
-                if given := self._inputs.pop(event.index, ""):
-                    events.append(self._book.add(event.index, given))
-                events.append(self._book.end(event.index))
+    def _take(self, data: bytes, events: list[AnswerEvent]) -> None:
+        match _kind_of(data).type:
+            case "message_start":
+                if (message := _message_start(data).message) is not None:
+                    self._count(message.usage, events)
+            case "content_block_start":
+                begun = _block_start(data)
+                self._start(begun.index, bytes(begun.content_block), events)
+            case "content_block_delta":
+                more = _block_delta(data)
+                if more.index in self._book:
+                    self._add(more.index, bytes(more.delta), events)
+            case "content_block_stop":
+                self._stop(_block_stop(data).index, events)
             case "message_delta":
-                self._count(event.usage, events)
-                if event.delta is not None and event.delta.stop_reason:
-                    self._end_of_turn = REASONS.get(event.delta.stop_reason, Finished())
+                change = _message_delta(data)
+                self._count(change.usage, events)
+                if change.delta is not None and change.delta.stop_reason:
+                    self._end_of_turn = REASONS.get(change.delta.stop_reason, Finished())
             case "message_stop":
                 events += self._end(self._end_of_turn)
             case "error":
-                events += self._end(failure_of_error(event.error))
+                events += self._end(failure_of_error(_error(data).error))
 
-    def _start(self, key: int, block: dict[str, Any], events: list[AnswerEvent]) -> None:
-        kind = block.get("type")
-        if not isinstance(kind, str):
+    def _start(self, key: int, raw: bytes, events: list[AnswerEvent]) -> None:
+        self._stop(key, events)  # a number that comes again without a stop: the first part is whole
+        kind = _kind_of(raw).type
+        if kind.endswith("_tool_result"):
+            result = _result(raw)
+            events.append(self._book.start(key, "tool_result", call=result.tool_use_id))
+            self._say(key, encode(result.content).decode(), events)
+            self._book.keep(key, block=_any_block(raw))
             return
+        if kind not in BLOCKS:
+            return
+        block = _block(raw)
         if kind == "text":
             events.append(self._book.start(key, "text"))
-            self._say(key, block.get("text"), events)
+            self._say(key, block.text, events)
+            events += [self._book.annotate(key, citation) for citation in block.citations or ()]
         elif kind == "thinking":
             events.append(self._book.start(key, "reasoning"))
-            self._say(key, block.get("thinking"), events)
-            if block.get("signature"):
-                self._book.keep(key, signature=block["signature"])
+            self._say(key, block.thinking, events)
+            if block.signature:
+                self._book.keep(key, signature=block.signature)
         elif kind == "redacted_thinking":
             events.append(self._book.start(key, "reasoning"))
-            self._book.keep(key, redacted=block.get("data"))
-        elif kind in CALLS:
-            call, name = block.get("id"), block.get("name")
-            events.append(self._book.start(key, "tool_call", call=call, name=name))
+            self._book.keep(key, data=block.data)
+        else:
+            events.append(self._book.start(key, "tool_call", call=block.id, name=block.name))
             if kind != "tool_use":
                 self._book.keep(key, type=kind)  # the provider calls it itself: nobody here has anything to do
-            if block.get("input"):
-                self._inputs[key] = encode(block["input"]).decode()
-        elif kind.endswith("_tool_result"):
-            events.append(self._book.start(key, "tool_result", call=block.get("tool_use_id")))
-            self._say(key, encode(block.get("content")).decode(), events)
-            self._book.keep(key, block=block)
+            if block.server_name is not None:
+                self._book.keep(key, server_name=block.server_name)
+            if block.input:
+                self._inputs[key] = encode(block.input).decode()
 
-    def _add(self, key: int, delta: _Delta, events: list[AnswerEvent]) -> None:
+    def _add(self, key: int, raw: bytes, events: list[AnswerEvent]) -> None:
+        if _kind_of(raw).type not in DELTAS:
+            return
+        delta = _delta(raw)
         match delta.type:
             case "text_delta":
                 self._say(key, delta.text, events)
@@ -167,13 +244,18 @@ class MessagesReader:
             case "input_json_delta" if delta.partial_json:
                 self._inputs.pop(key, None)
                 self._say(key, delta.partial_json, events)
-            case "signature_delta":
+            case "signature_delta" if delta.signature:
                 self._book.keep(key, signature=delta.signature)
             case "citations_delta" if delta.citation is not None:
                 events.append(self._book.annotate(key, delta.citation))
 
-    def _say(self, key: int, text: object, events: list[AnswerEvent]) -> None:
-        if isinstance(text, str) and text:
+    def _stop(self, key: int, events: list[AnswerEvent]) -> None:
+        if key in self._book:
+            self._say(key, self._inputs.pop(key, None), events)
+            events.append(self._book.end(key))
+
+    def _say(self, key: int, text: str | None, events: list[AnswerEvent]) -> None:
+        if text:
             events.append(self._book.add(key, text))
 
     def _count(self, usage: _Usage | None, events: list[AnswerEvent]) -> None:
@@ -181,16 +263,17 @@ class MessagesReader:
         if usage is None:
             return
         for name in _Usage.__struct_fields__:
-            value = getattr(usage, name)
-            if value is not None:
-                self._usage[name] = value
-        cached = self._usage.get("cache_read_input_tokens", 0)
-        written = self._usage.get("cache_creation_input_tokens", 0)
+            if (value := getattr(usage, name)) is not None:
+                setattr(self._usage, name, value)
+        known = self._usage
+        cached, written = known.cache_read_input_tokens or 0, known.cache_creation_input_tokens or 0
+        details = known.output_tokens_details or _OutputDetails()
         events.append(
             Usage(
-                input_tokens=self._usage.get("input_tokens", 0) + cached + written,
-                output_tokens=self._usage.get("output_tokens", 0),
+                input_tokens=(known.input_tokens or 0) + cached + written,
+                output_tokens=known.output_tokens or 0,
                 cached_tokens=cached,
                 cache_write_tokens=written,
+                reasoning_tokens=details.thinking_tokens or 0,
             )
         )

@@ -21,6 +21,7 @@ from server.ai.adapter import (
     ProviderData,
     Usage,
 )
+from server.ai.event_stream import MAX_EVENT_BYTES
 from server.ai.messages_stream import MessagesReader
 
 RECORDED = Path(__file__).resolve().parents[4] / "shared" / "data" / "provider-streams"
@@ -69,10 +70,12 @@ def test_a_recorded_stream_keeps_the_contract_wherever_it_is_cut(path: Path) -> 
     whole = path.read_bytes()
     events = read([whole])
     assert read([bytes([byte]) for byte in whole]) == events
-    assert read([whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")]) == events
+    for line_end in (b"\n", b"\r\n"):
+        assert read([whole.replace(b"\r\n", b"\n").replace(b"\n", line_end)]) == events
     assert isinstance(events[-1], Finished)
     assert sum(isinstance(event, Finished | Failed) for event in events) == 1
     started = [event.index for event in events if isinstance(event, PartStarted)]
+    assert started
     assert started == list(range(len(started)))
     assert sorted(event.index for event in ended(events)) == started
     for part in ended(events):
@@ -80,6 +83,12 @@ def test_a_recorded_stream_keeps_the_contract_wherever_it_is_cut(path: Path) -> 
         assert "".join(deltas) == part.text
         if part.kind == "tool_call":
             assert (part.arguments is None) == (part.error is not None)
+            assert part.call
+            assert part.name
+        if part.kind == "tool_result":
+            assert len(deltas) == 1
+            assert part.provider_data is not None
+            assert msgspec.json.decode(part.text) == part.provider_data.data["block"]["content"]
 
 
 @pytest.mark.parametrize("whole", [pytest.param(path.read_bytes(), id=path.name) for path in recorded()])
@@ -89,24 +98,30 @@ async def test_a_recorded_stream_says_what_the_sdk_reads_in_it(whole: bytes) -> 
     async with (
         httpx2.AsyncClient(transport=transport) as http,
         anthropic.AsyncAnthropic(api_key="none", http_client=http, max_retries=0) as client,
-        client.messages.stream(
+        client.beta.messages.stream(
             model="a-model", max_tokens=9, messages=[{"role": "user", "content": "hello"}]
         ) as opened,
     ):
         message = await opened.get_final_message()
-    parts = ended(read([whole]))
+    events = read([whole])
+    parts = ended(events)
+    content: list[Any] = message.content  # narrower types would need a branch for each kind
     texts = [each.text for each in message.content if each.type == "text"]
-    calls = [(each.id, each.name, each.input) for each in message.content if each.type == "tool_use"]
+    calls = [(each.id, each.name, each.input) for each in content if each.type.endswith("tool_use")]
     thoughts = [(each.thinking, each.signature) for each in message.content if each.type == "thinking"]
     assert [part.text for part in parts if part.kind == "text"] == texts
-    ours = [part for part in parts if part.kind == "tool_call" and part.provider_data is None]
-    assert [(part.call, part.name, part.arguments) for part in ours] == calls
+    assert [(part.call, part.name, part.arguments) for part in parts if part.kind == "tool_call"] == calls
+    results = [each.tool_use_id for each in content if each.type.endswith("_tool_result")]
+    assert [part.call for part in parts if part.kind == "tool_result"] == results
     assert [
         (part.text, part.provider_data.data.get("signature"))
         for part in parts
-        if part.kind == "reasoning" and part.provider_data is not None and "redacted" not in part.provider_data.data
+        if part.kind == "reasoning" and part.provider_data is not None and "data" not in part.provider_data.data
     ] == thoughts
-    usage = [event for event in read([whole]) if isinstance(event, Usage)][-1]
+    usage = [event for event in events if isinstance(event, Usage)][-1]
+    cached, written = message.usage.cache_read_input_tokens or 0, message.usage.cache_creation_input_tokens or 0
+    assert (usage.cached_tokens, usage.cache_write_tokens) == (cached, written)
+    assert usage.input_tokens == message.usage.input_tokens + cached + written
     assert usage.output_tokens == message.usage.output_tokens
 
 
@@ -136,6 +151,45 @@ def test_arguments_that_come_with_the_block_count_once() -> None:
                    {"type": "input_json_delta", "partial_json": '{"b":2}'})  # fmt: skip
     assert ended(read([stream(START, *whole, STOP)]))[0].arguments == {"a": 1}
     assert ended(read([stream(START, *pieces, STOP)]))[0].arguments == {"b": 2}
+    assert ended(read([stream(START, whole[0], STOP)]))[0].arguments == {"a": 1}
+
+
+@pytest.mark.parametrize("broken", ['{"a":', "[1]"])
+def test_arguments_that_are_no_object_are_none_and_say_why(broken: str) -> None:
+    call = block(0, {"type": "tool_use", "id": "c", "name": "look", "input": {}},
+                 {"type": "input_json_delta", "partial_json": broken})  # fmt: skip
+    [part] = ended(read([stream(START, *call, STOP)]))
+    assert (part.text, part.arguments) == (broken, None)
+    assert part.error
+
+
+def test_a_hidden_thought_is_kept_for_the_provider() -> None:
+    events = read([stream(*block(0, {"type": "redacted_thinking", "data": "sealed"}), STOP)])
+    assert ended(events) == [PartEnded(0, "reasoning", "", provider_data=ProviderData("anthropic", {"data": "sealed"}))]
+
+
+@pytest.mark.parametrize(
+    ("start", "kept"),
+    [
+        ({"type": "server_tool_use"}, {"type": "server_tool_use"}),
+        ({"type": "mcp_tool_use", "server_name": "far"}, {"type": "mcp_tool_use", "server_name": "far"}),
+    ],
+)
+def test_a_call_that_the_provider_makes_itself_can_be_told(start: dict[str, Any], kept: dict[str, Any]) -> None:
+    call = block(0, {**start, "id": "s", "name": "seek", "input": {}},
+                 {"type": "input_json_delta", "partial_json": '{"q":'},
+                 {"type": "input_json_delta", "partial_json": '"x"}'})  # fmt: skip
+    [part] = ended(read([stream(*call, STOP)]))
+    assert (part.kind, part.call, part.name, part.arguments) == ("tool_call", "s", "seek", {"q": "x"})
+    assert part.provider_data == ProviderData("anthropic", kept)
+
+
+def test_words_and_sources_that_come_with_the_block_count() -> None:
+    events = read([stream(*block(0, {"type": "text", "text": "Hi", "citations": [{"url": "x"}]}), STOP)])
+    assert events == [
+        PartStarted(0, "text"), PartDelta(0, "Hi"), PartAnnotation(0, {"url": "x"}), PartEnded(0, "text", "Hi"),
+        Finished(),
+    ]  # fmt: skip
 
 
 def test_what_a_server_tool_brought_is_kept_whole() -> None:
@@ -151,9 +205,29 @@ def test_tokens_of_the_cache_are_input_too() -> None:
     assert events == [Usage(36, 1, cached_tokens=30, cache_write_tokens=4), Finished()]
 
 
+def test_the_last_word_of_each_count_replaces() -> None:
+    first = {"input_tokens": 2, "cache_read_input_tokens": 30, "output_tokens": 1}
+    last = {"input_tokens": 3, "cache_read_input_tokens": None, "output_tokens": 9}
+    details = {"output_tokens_details": {"thinking_tokens": 4}}
+    events = read([stream({"type": "message_start", "message": {"usage": first}},
+                          {"type": "message_delta", "delta": {}, "usage": {**last, **details}}, STOP)])  # fmt: skip
+    assert events == [
+        Usage(32, 1, cached_tokens=30), Usage(33, 9, cached_tokens=30, reasoning_tokens=4), Finished(),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("reason", "told"),
-    [("end_turn", "stop"), ("pause_turn", "stop"), ("max_tokens", "length"), ("refusal", "content_filter")],
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("pause_turn", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("a reason of tomorrow", "stop"),
+    ],
 )
 def test_the_reason_is_told(reason: str, told: str) -> None:
     delta = {"type": "message_delta", "delta": {"stop_reason": reason}}
@@ -179,7 +253,44 @@ def test_what_breaks_the_stream_ends_it_once_and_keeps_its_text(broken: bytes | 
     assert end.kind == kind
 
 
+def test_an_event_without_end_is_a_bad_answer() -> None:
+    [opened, *_] = block(0, {"type": "text", "text": "Hi"})
+    *_, part, end = read([stream(opened), b"data: " + b"x" * MAX_EVENT_BYTES, b"x", stream(STOP)])
+    assert part == PartEnded(0, "text", "Hi")
+    assert isinstance(end, Failed)
+    assert end.kind == "bad_response"
+
+
+def test_half_an_event_at_the_end_is_truncated_and_a_whole_one_counts() -> None:
+    whole = stream(START, *block(0, {"type": "text", "text": "Hi"}), STOP)
+    end = read([whole[:-5]])[-1]
+    assert isinstance(end, Failed)
+    assert end.kind == "truncated"
+    assert read([whole[:-2]]) == read([whole])
+
+
+def test_no_bytes_at_all_are_truncated() -> None:
+    [end] = read([])
+    assert isinstance(end, Failed)
+    assert end.kind == "truncated"
+
+
+def test_nothing_follows_the_end() -> None:
+    reader = MessagesReader()
+    more = stream(*block(1, {"type": "text", "text": "more"}), STOP)
+    assert reader.feed(stream(START, STOP) + more) == [Usage(5, 1), Finished()]
+    assert reader.feed(more) == []
+    assert reader.close() == []
+
+
+def test_a_number_that_comes_again_ends_the_part_that_had_it() -> None:
+    [first, *_], [second, *_] = block(0, {"type": "text", "text": "a"}), block(0, {"type": "text", "text": "b"})
+    assert ended(read([stream(first, second, STOP)])) == [PartEnded(0, "text", "a"), PartEnded(1, "text", "b")]
+
+
 def test_kinds_that_nobody_knew_are_passed_over() -> None:
-    unknown = block(0, {"type": "hologram"}, {"type": "hologram_delta", "text": "x"})
-    events = read([stream(START, {"type": "weather"}, *unknown, *block(1, {"type": "text", "text": "Hi"}), STOP)])
+    unknown = block(0, {"type": "hologram", "text": 7}, {"type": "hologram_delta", "text": 7})
+    known = block(1, {"type": "text", "text": "Hi", "font": []}, {"type": "smell_delta", "text": 7})
+    events = read([stream(START, {"type": "weather", "delta": 7, "index": "x"}, *unknown, *known, STOP)])
     assert ended(events) == [PartEnded(0, "text", "Hi")]
+    assert events[-1] == Finished()
