@@ -2,8 +2,8 @@
 
 In:   the bytes of the stream, cut anywhere.
 Out:  the events of the contract (`adapter`), each as soon as it is known.
-Promises: every open part is ended before the one end of the answer, and nothing follows it. A stream that is over with
-neither a reason nor `[DONE]` is `truncated`, however finished it looks. What servers do differently (calls without an
+Promises: those of every reader (`stream_reader`). A stream that is over with neither a reason nor `[DONE]` is
+`truncated`, however finished it looks. What servers do differently (calls without an
 index, thoughts under three names, usage in three places) is told by what is there, never by whose server it is. A tool
 call starts when its id, its name and the first of its arguments are known, or when nothing more can come of them.
 """
@@ -13,14 +13,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from server.ai.adapter import AnswerEvent, ErrorKind, Failed, Finished, PartKind, Usage
-from server.ai.event_stream import EventStream, EventTooLarge, ServerSentEvent
+from server.ai.adapter import AnswerEvent, ErrorKind, Failed, Finished, PartKind
 from server.ai.failures import failed, failure_of_error
-from server.ai.parts import PartBook
+from server.ai.openai_usage import Details, usage_of
+from server.ai.stream_reader import StreamReader
 from server.protocol.codec import foreign_decoder
-from server.protocol.errors import BadJson
 
-FAMILY = "openai_chat"
 SPOKEN: tuple[PartKind, ...] = ("text", "reasoning", "refusal")
 REASONS: dict[str, Finished] = {
     "length": Finished("length"),
@@ -66,17 +64,11 @@ class _Choice(Struct):
     finish_reason: str | None = None
 
 
-class _Details(Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
 class _Usage(Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
+    prompt_tokens_details: Details | None = None
+    completion_tokens_details: Details | None = None
     prompt_cache_hit_tokens: int | None = None
     cached_tokens: int | None = None
 
@@ -106,58 +98,37 @@ class _Call:
     extra_content: Any = None
 
 
-class ChatReader:
-    """Feed it, then close it."""
+class ChatReader(StreamReader):
+    family = "openai_chat"
 
     def __init__(self) -> None:
-        self._stream = EventStream()
-        self._book = PartBook(FAMILY)
+        super().__init__()
         self._calls: list[_Call] = []  # in the order in which they came
         self._by_index: dict[int, _Call] = {}
         self._details: list[Any] = []  # of the reasoning that is open
         self._reason: str | None = None
-        self._is_over = False
 
-    def feed(self, piece: bytes) -> list[AnswerEvent]:
-        if self._is_over:
-            return []
-        try:
-            return self._read(self._stream.feed(piece))
-        except EventTooLarge:
-            return self._end(failed("bad_response", "one event of it is too large"))
-
-    def close(self) -> list[AnswerEvent]:
-        """The bytes are over."""
-        if self._is_over:
-            return []
-        try:
-            events = self._read(self._stream.close(), is_cut=True)
-        except EventTooLarge:
-            return self._end(failed("bad_response", "one event of it is too large"))
-        if not events or not isinstance(events[-1], Finished | Failed):
-            events += self._end(self._outcome())
-        return events
-
-    def _read(self, found: list[ServerSentEvent], *, is_cut: bool = False) -> list[AnswerEvent]:
-        """`is_cut`: no empty line came behind it."""
-        events: list[AnswerEvent] = []
-        for event in found:
-            if self._is_over:
-                break
-            if event.data.strip() == b"[DONE]":
-                if self._calls or not self._book.is_empty:
-                    self._reason = self._reason or "stop"  # some never give a reason, and still say that they are done
-                events += self._end(self._outcome())
-                continue
-            try:
-                chunk = _decode(event.data)
-            except BadJson:
-                # Half an event is what a broken connection leaves: it may be tried again, a bad answer may not.
-                bad = failed("bad_response", "an event of it has no shape of this format")
-                events += self._end(self._outcome() if is_cut else bad)
-                continue
-            self._take(chunk, events)
-        return events
+    def _take(self, data: bytes, events: list[AnswerEvent]) -> None:
+        if data.strip() == b"[DONE]":
+            if self._calls or not self._book.is_empty:
+                self._reason = self._reason or "stop"  # some never give a reason, and still say that they are done
+            self._end(self._outcome(), events)
+            return
+        chunk = _decode(data)
+        for choice in chunk.choices or ():
+            if choice.index not in (0, None):
+                continue  # one answer was asked for
+            if choice.delta is not None:
+                self._take_delta(choice.delta, events)
+            if choice.finish_reason:
+                self._reason = choice.finish_reason
+        usage = chunk.usage or (chunk.x_groq.usage if chunk.x_groq is not None else None)
+        if usage is not None:
+            cached = usage.prompt_cache_hit_tokens or usage.cached_tokens
+            details = usage.prompt_tokens_details, usage.completion_tokens_details
+            events.append(usage_of(usage.prompt_tokens, usage.completion_tokens, *details, cached=cached))
+        if chunk.error is not None:  # last: what came with it was said, and is paid for
+            self._end(failure_of_error(chunk.error), events)
 
     def _outcome(self) -> Finished | Failed:
         if self._reason is None:
@@ -169,29 +140,16 @@ class ChatReader:
             return Finished("tool_calls")
         return REASONS.get(self._reason, Finished())
 
-    def _end(self, end: Finished | Failed) -> list[AnswerEvent]:
-        self._is_over = True
+    def _last_words(self) -> list[AnswerEvent]:
         events: list[AnswerEvent] = []
         for call in self._calls:
             self._start(call, events)
-        return [*events, *self._book.end_all(), end]
-
-    def _take(self, chunk: _Chunk, events: list[AnswerEvent]) -> None:
-        for choice in chunk.choices or ():
-            if choice.index not in (0, None):
-                continue  # one answer was asked for
-            if choice.delta is not None:
-                self._take_delta(choice.delta, events)
-            if choice.finish_reason:
-                self._reason = choice.finish_reason
-        usage = chunk.usage or (chunk.x_groq.usage if chunk.x_groq is not None else None)
-        if usage is not None:
-            events.append(_usage(usage))
-        if chunk.error is not None:  # last: what came with it was said, and is paid for
-            events += self._end(failure_of_error(chunk.error))
+        return events
 
     def _take_delta(self, delta: _Delta, events: list[AnswerEvent]) -> None:
         self._say("reasoning", delta.reasoning_content or delta.reasoning or "", events)
+        if delta.reasoning_content:
+            self._book.keep("reasoning", field="reasoning_content")  # who says it there wants it back there
         if delta.reasoning_details:
             # Encrypted thoughts come without words, and often behind the text: then they are a part of their own.
             self._open("reasoning", events)
@@ -299,14 +257,3 @@ def _name_of(piece: _ToolCall) -> str:
 def _joined(so_far: str, piece: str | None) -> str:
     """Some send a name in pieces, and some send all of it with every piece."""
     return so_far if not piece or piece == so_far else so_far + piece
-
-
-def _usage(found: _Usage) -> Usage:
-    asked, said = found.prompt_tokens_details or _Details(), found.completion_tokens_details or _Details()
-    return Usage(
-        input_tokens=found.prompt_tokens or 0,
-        output_tokens=found.completion_tokens or 0,
-        cached_tokens=asked.cached_tokens or found.prompt_cache_hit_tokens or found.cached_tokens or 0,
-        cache_write_tokens=asked.cache_write_tokens or 0,
-        reasoning_tokens=said.reasoning_tokens or 0,
-    )

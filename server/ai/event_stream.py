@@ -3,16 +3,13 @@
 In:   bytes as they come, cut anywhere: inside a character, a field's name, a line's end.
 Out:  events, each as soon as its empty line is there. Comments, ids and retry times are skipped.
 Source: the HTML standard, section "Server-sent events". Unlike there, what stands unfinished at the end is handed out
-by `close`: some servers leave out the last empty line, and what they said is still an answer.
+by `close`: some servers leave out the last empty line, and what they said is still an answer. After an event of more
+than `MAX_EVENT_BYTES` nothing comes any more; what was whole before it does.
 """
 
 from dataclasses import dataclass
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024  # a picture in base64 may be large; more than this is no answer
-
-
-class EventTooLarge(Exception):
-    """One event has more than `MAX_EVENT_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,7 @@ class ServerSentEvent:
 
 
 class EventStream:
-    """Feed it, and take what is whole."""
+    """Feed it, and take what is whole; then look whether it `is_too_large`."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -33,9 +30,10 @@ class EventStream:
         self._event = ""
         self._data: list[bytes] = []
         self._size = 0
+        self.is_too_large = False
 
     def feed(self, piece: bytes) -> list[ServerSentEvent]:
-        if not piece:
+        if not piece or self.is_too_large:
             return []
         if self._after_return and piece.startswith(b"\n"):
             piece = piece[1:]
@@ -48,14 +46,26 @@ class EventStream:
             text = text.removeprefix(b"\xef\xbb\xbf")
             self._is_new = False
         *lines, self._rest = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        if len(self._rest) + self._size > MAX_EVENT_BYTES:
-            raise EventTooLarge
-        return [event for line in lines if (event := self._take(line)) is not None]
+        events = self._take_all(lines)
+        if self._size + len(self._rest) > MAX_EVENT_BYTES:
+            self.is_too_large = True
+        return events
 
     def close(self) -> list[ServerSentEvent]:
         """What was not finished by an empty line."""
         rest, self._rest = self._rest, b""
-        return [event for line in (rest, b"") if (event := self._take(line)) is not None]
+        return [] if self.is_too_large else self._take_all([rest, b""])
+
+    def _take_all(self, lines: list[bytes]) -> list[ServerSentEvent]:
+        events = []
+        for line in lines:
+            self._size += len(line)
+            if self._size > MAX_EVENT_BYTES:
+                self.is_too_large = True
+                break
+            if (event := self._take(line)) is not None:
+                events.append(event)
+        return events
 
     def _take(self, line: bytes) -> ServerSentEvent | None:
         if not line:
@@ -65,9 +75,6 @@ class EventStream:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._size += len(value) + 1
-            if self._size > MAX_EVENT_BYTES:
-                raise EventTooLarge
             self._data.append(value)
         elif name == b"event":
             self._event = value.decode(errors="replace")

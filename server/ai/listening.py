@@ -8,21 +8,12 @@ are open are ended with what they have, and `Failed` says why.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import httpx2
 
 from server.ai.adapter import AnswerEvent, Cancelled, ErrorKind, Failed, Finished
 from server.ai.failures import failed
-
-
-class Reader(Protocol):
-    """The reader of one stream of one wire format; without I/O."""
-
-    def feed(self, piece: bytes) -> list[AnswerEvent]: ...
-
-    def close(self) -> list[AnswerEvent]:
-        """The bytes are over: what was not finished, and the end if there was none."""
+from server.ai.stream_reader import StreamReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +31,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024  # of the stream: a hundred times the longes
 
 
 async def listen(
-    pieces: AsyncIterator[bytes], reader: Reader, deadlines: Deadlines
+    pieces: AsyncIterator[bytes], reader: StreamReader, deadlines: Deadlines
 ) -> AsyncGenerator[AnswerEvent, None]:
     """The events of one answer; whoever closes it closes nothing else: `pieces` belong to the caller."""
     loop = asyncio.get_running_loop()
@@ -75,6 +66,9 @@ async def listen(
         if size > MAX_ANSWER_BYTES:
             end = failed("bad_response", f"it has more than {MAX_ANSWER_BYTES} bytes")
     for event in reader.close():
-        if not isinstance(event, Finished | Failed | Cancelled):
+        if isinstance(event, Finished):
+            end = None  # all was said, and only the connection did not end
+        if not isinstance(event, Failed | Cancelled):
             yield event
-    yield end
+    if end is not None:
+        yield end

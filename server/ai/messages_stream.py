@@ -2,24 +2,20 @@
 
 In:   the bytes of the stream, cut anywhere.
 Out:  the events of the contract (`adapter`), each as soon as it is known.
-Promises: every open part is ended before the one end of the answer, and nothing follows it. A stream without
-`message_stop` is `truncated`, also when it breaks off inside an event. Events, blocks and deltas of kinds that nobody
-here knows are passed over, whatever their shape. What a server tool brought is one delta, its content as JSON, and is
-kept whole, since it must go back as it came.
+Promises: those of every reader (`stream_reader`). A stream without `message_stop` is `truncated`. Events, blocks and
+deltas of kinds that nobody here knows are passed over, whatever their shape. What a server tool brought is one delta,
+its content as JSON, and is kept whole, since it must go back as it came.
 """
 
 from typing import Any
 
 from msgspec import Raw, Struct
 
-from server.ai.adapter import AnswerEvent, Failed, Finished, Usage
-from server.ai.event_stream import EventStream, EventTooLarge, ServerSentEvent
-from server.ai.failures import failed, failure_of_error
-from server.ai.parts import PartBook
+from server.ai.adapter import AnswerEvent, Finished, Usage
+from server.ai.failures import failure_of_error
+from server.ai.stream_reader import StreamReader
 from server.protocol.codec import encode, foreign_decoder
-from server.protocol.errors import BadJson
 
-FAMILY = "anthropic"
 CALLS = {"tool_use", "server_tool_use", "mcp_tool_use"}
 BLOCKS = {"text", "thinking", "redacted_thinking", *CALLS}
 DELTAS = {"text_delta", "thinking_delta", "input_json_delta", "signature_delta", "citations_delta"}
@@ -123,57 +119,14 @@ _block_stop = foreign_decoder(_BlockStop)
 _error = foreign_decoder(_Error)
 
 
-class MessagesReader:
-    """Feed it, then close it."""
+class MessagesReader(StreamReader):
+    family = "anthropic"
 
     def __init__(self) -> None:
-        self._stream = EventStream()
-        self._book = PartBook(FAMILY)
+        super().__init__()
         self._usage = _Usage()
         self._inputs: dict[int, str] = {}  # arguments that came with the block, until it shows that they come in pieces
         self._end_of_turn = Finished()
-        self._is_over = False
-
-    def feed(self, piece: bytes) -> list[AnswerEvent]:
-        if self._is_over:
-            return []
-        try:
-            return self._read(self._stream.feed(piece))
-        except EventTooLarge:
-            return self._end(failed("bad_response", "one event of it is too large"))
-
-    def close(self) -> list[AnswerEvent]:
-        """The bytes are over."""
-        if self._is_over:
-            return []
-        try:
-            events = self._read(self._stream.close(), is_cut=True)
-        except EventTooLarge:
-            return self._end(failed("bad_response", "one event of it is too large"))
-        if not events or not isinstance(events[-1], Finished | Failed):
-            events += self._end(failed("truncated"))
-        return events
-
-    def _read(self, found: list[ServerSentEvent], *, is_cut: bool = False) -> list[AnswerEvent]:
-        """`is_cut`: no empty line came behind it."""
-        events: list[AnswerEvent] = []
-        for event in found:
-            if self._is_over:
-                break
-            try:
-                self._take(event.data, events)
-            except BadJson:
-                # Half an event is what a broken connection leaves: it may be tried again, a bad answer may not.
-                bad = failed("bad_response", "an event of it has no shape of this format")
-                events += self._end(failed("truncated") if is_cut else bad)
-        return events
-
-    def _end(self, end: Finished | Failed) -> list[AnswerEvent]:
-        self._is_over = True
-        events: list[AnswerEvent] = []
-        for key in tuple(self._inputs):
-            self._say(key, self._inputs.pop(key), events)
-        return [*events, *self._book.end_all(), end]
 
     def _take(self, data: bytes, events: list[AnswerEvent]) -> None:
         match _kind_of(data).type:
@@ -195,9 +148,12 @@ class MessagesReader:
                 if change.delta is not None and change.delta.stop_reason:
                     self._end_of_turn = REASONS.get(change.delta.stop_reason, Finished())
             case "message_stop":
-                events += self._end(self._end_of_turn)
+                self._end(self._end_of_turn, events)
             case "error":
-                events += self._end(failure_of_error(_error(data).error))
+                self._end(failure_of_error(_error(data).error), events)
+
+    def _last_words(self) -> list[AnswerEvent]:
+        return [self._book.add(key, given) for key, given in self._inputs.items()]
 
     def _start(self, key: int, raw: bytes, events: list[AnswerEvent]) -> None:
         self._stop(key, events)  # a number that comes again without a stop: the first part is whole

@@ -154,14 +154,26 @@ def _of_assistant(turn: Turn) -> list[dict[str, Any]]:
     if calls:
         message["tool_calls"] = [_call(part) for part in calls]
     # Some models refuse a conversation whose tool calls come back without what they thought before them.
-    thought = [part for part in turn.parts if isinstance(part, ReasoningPart) and _is_ours(part)]
-    if thought and calls:
-        message["reasoning_content"] = "\n".join(part.text for part in thought)
+    if calls:
+        for part in turn.parts:
+            if isinstance(part, ReasoningPart):
+                _give_back(part, message)
     return [message] if message["content"] or calls else []
 
 
-def _is_ours(part: ReasoningPart) -> bool:
-    return part.provider_data is not None and part.provider_data.family == "openai_chat"
+def _give_back(thought: ReasoningPart, message: dict[str, Any]) -> None:
+    """As `chat_stream` kept it: the words under the name they came by, opaque details as they are."""
+    kept = _ours(thought)
+    if (name := kept.get("field")) is not None:
+        message[name] = message.get(name, "") + thought.text
+    if (details := kept.get("reasoning_details")) is not None:
+        message["reasoning_details"] = [*message.get("reasoning_details", ()), *details]
+
+
+def _ours(part: ReasoningPart | ToolCallPart) -> Mapping[str, Any]:
+    """What this format kept with it; nothing of another family's."""
+    data = part.provider_data
+    return data.data if data is not None and data.family == ChatReader.family else {}
 
 
 def _call(part: ToolCallPart) -> dict[str, Any]:
@@ -170,9 +182,7 @@ def _call(part: ToolCallPart) -> dict[str, Any]:
         "type": "function",
         "function": {"name": part.name, "arguments": encode(part.arguments).decode()},
     }
-    if part.provider_data is not None and part.provider_data.family == "openai_chat":
-        call |= part.provider_data.data
-    return call
+    return call | dict(_ours(part))
 
 
 def _of_user(turn: Turn) -> list[dict[str, Any]]:

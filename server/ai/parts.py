@@ -60,17 +60,20 @@ class PartBook:
     def annotate(self, key: Hashable, data: Mapping[str, Any]) -> PartAnnotation:
         return PartAnnotation(self._open[key].index, data)
 
-    def end(self, key: Hashable) -> PartEnded:
+    def end(self, key: Hashable, *, is_cut: bool = False) -> PartEnded:
+        """`is_cut`: the answer broke off, so a call of which no argument came is no call without arguments."""
         part = self._open.pop(key)
         text = "".join(part.pieces)
         data = ProviderData(self._family, part.provider_data) if part.provider_data else None
-        arguments, error = arguments_of(text) if part.kind == "tool_call" else (None, None)
+        arguments, error = None, None
+        if part.kind == "tool_call":
+            arguments, error = arguments_of(text) if text or not is_cut else (None, "the answer broke off before them")
         return PartEnded(part.index, part.kind, text, part.call, part.name, arguments, error, data)
 
-    def end_all(self) -> Iterator[PartEnded]:
+    def end_all(self, *, is_cut: bool) -> Iterator[PartEnded]:
         """What is still open, oldest first."""
         for key in tuple(self._open):
-            yield self.end(key)
+            yield self.end(key, is_cut=is_cut)
 
 
 def arguments_of(text: str) -> tuple[dict[str, Any] | None, str | None]:

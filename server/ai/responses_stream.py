@@ -2,26 +2,23 @@
 
 In:   the bytes of the stream, cut anywhere.
 Out:  the events of the contract (`adapter`), each as soon as it is known.
-Promises: every open part is ended before the one end of the answer, and nothing follows it. What comes only with a
-`done` is said then, whether that of a text, of a part or of an item; an item that was begun and has no `done` is taken
-from the last event. A stream without an end of its own is `truncated`, also when it breaks off inside an event. Events
-of a type that nobody here knows are passed over, whatever their shape. Items of tools that run at the provider are kept
-whole, since they must go back as they came.
+Promises: those of every reader (`stream_reader`). What comes only with a `done` is said then, whether that of a text,
+of a part or of an item; an item that was begun and has no `done` is taken from the last event. A stream without an end
+of its own is `truncated`. Events of a type that nobody here knows are passed over, whatever their shape. Items of tools
+that run at the provider are kept whole, since they must go back as they came.
 """
 
 from typing import Any
 
 from msgspec import Struct
 
-from server.ai.adapter import AnswerEvent, Cancelled, Failed, Finished, PartKind, Usage
-from server.ai.event_stream import EventStream, EventTooLarge, ServerSentEvent
+from server.ai.adapter import AnswerEvent, Cancelled, Finished, PartKind
 from server.ai.failures import failed, failure_of_error
-from server.ai.parts import PartBook
+from server.ai.openai_usage import Details, usage_of
+from server.ai.stream_reader import End, StreamReader
 from server.protocol.codec import encode, foreign_decoder
 from server.protocol.errors import BadJson
 
-FAMILY = "openai_responses"
-End = Finished | Failed | Cancelled
 Key = tuple[int, str, int]  # the item's place, what of it, and the place of that
 
 PIECES: dict[str, tuple[str, PartKind]] = {
@@ -49,17 +46,11 @@ OURS = {"function_call", "custom_tool_call"}
 SPOKEN = {"message", "reasoning"}
 
 
-class _Details(Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
 class _Usage(Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
+    input_tokens_details: Details | None = None
+    output_tokens_details: Details | None = None
 
 
 class _Incomplete(Struct):
@@ -100,64 +91,27 @@ _decode = foreign_decoder(_Event)
 _decode_kind = foreign_decoder(_Kind)
 
 
-class ResponsesReader:
-    """Feed it, then close it."""
+class ResponsesReader(StreamReader):
+    family = "openai_responses"
 
     def __init__(self) -> None:
-        self._stream = EventStream()
-        self._book = PartBook(FAMILY)
+        super().__init__()
         self._open_keys: dict[int, list[Key]] = {}  # the open parts of each item, until the item is whole
         self._said: set[Key] = set()  # of which something was said, of the items that are not whole yet
         self._annotations: dict[Key, int] = {}  # how many were told
         self._begun: dict[int, str] = {}  # the id of the item at each place, until it is whole
         self._whole: set[int] = set()  # the places of items that are done
         self._has_called = False
-        self._is_over = False
 
-    def feed(self, piece: bytes) -> list[AnswerEvent]:
-        if self._is_over:
-            return []
+    def _take(self, data: bytes, events: list[AnswerEvent]) -> None:
+        if data.strip() == b"[DONE]":
+            return  # some say so after the end, or before the last event
         try:
-            return self._read(self._stream.feed(piece))
-        except EventTooLarge:
-            return self._end(failed("bad_response", "one event of it is too large"))
-
-    def close(self) -> list[AnswerEvent]:
-        """The bytes are over."""
-        if self._is_over:
-            return []
-        try:
-            events = self._read(self._stream.close(), is_cut=True)
-        except EventTooLarge:
-            return self._end(failed("bad_response", "one event of it is too large"))
-        if not events or not isinstance(events[-1], End):
-            events += self._end(failed("truncated"))
-        return events
-
-    def _read(self, found: list[ServerSentEvent], *, is_cut: bool = False) -> list[AnswerEvent]:
-        """`is_cut`: no empty line came behind it."""
-        events: list[AnswerEvent] = []
-        for each in found:
-            if self._is_over:
-                break
-            if each.data.strip() == b"[DONE]":
-                continue  # some say so after the end, or before the last event
-            try:
-                event = _decode(each.data)
-            except BadJson:
-                if not _is_unknown(each.data):
-                    # Half an event is what a broken connection leaves: it may be tried again, a bad answer may not.
-                    bad = failed("bad_response", "an event of it has no shape of this format")
-                    events += self._end(failed("truncated") if is_cut else bad)
-                continue
-            self._take(event, events)
-        return events
-
-    def _end(self, end: End) -> list[AnswerEvent]:
-        self._is_over = True
-        return [*self._book.end_all(), end]
-
-    def _take(self, event: _Event, events: list[AnswerEvent]) -> None:
+            event = _decode(data)
+        except BadJson:
+            if _is_unknown(data):
+                return
+            raise
         stem, _, verb = event.type.rpartition(".")
         if stem in PIECES and verb in ("delta", "done"):
             place, kind = PIECES[stem]
@@ -303,8 +257,10 @@ class ResponsesReader:
             if isinstance(item, dict) and (place := begun.get(_text(item.get("id")) or "")) is not None:
                 self._finish_item(place, item, events)
         if response.usage is not None:
-            events.append(_usage(response.usage))
-        events += self._end(end)
+            found = response.usage
+            details = found.input_tokens_details, found.output_tokens_details
+            events.append(usage_of(found.input_tokens, found.output_tokens, *details))
+        self._end(end, events)
 
 
 def _is_unknown(data: bytes) -> bool:
@@ -317,14 +273,3 @@ def _is_unknown(data: bytes) -> bool:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _usage(found: _Usage) -> Usage:
-    asked, said = found.input_tokens_details or _Details(), found.output_tokens_details or _Details()
-    return Usage(
-        input_tokens=found.input_tokens or 0,
-        output_tokens=found.output_tokens or 0,
-        cached_tokens=asked.cached_tokens or 0,
-        cache_write_tokens=asked.cache_write_tokens or 0,
-        reasoning_tokens=said.reasoning_tokens or 0,
-    )

@@ -1,43 +1,71 @@
-"""A test that fails twice has failed; one that passes alone is named; many are not run again."""
+"""A test that fails twice has failed; one that passes alone is named; many, or a broken run, are not run again."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from tests import once_more
 
-BROKEN = "def test_it() -> None:\n    assert False\n"
+GOOD = "def test_good() -> None:\n    pass\n"
+BROKEN = GOOD + "def test_broken() -> None:\n    assert False\n"
 UNSTEADY = """
 from pathlib import Path
+import pytest
 
-def test_it() -> None:
-    again = Path("again")
-    was_here = again.exists()
-    again.touch()
+@pytest.mark.parametrize("number", range({}))
+def test_unsteady(number: int) -> None:
+    tried = Path(f"tried-{{number}}")
+    was_here = tried.exists()
+    tried.touch()
     assert was_here
+"""
+UNREADABLE = "import nothing_of_that_name\n"
+BREAKS_THE_RUN = """
+import pytest
+from pathlib import Path
+
+def test_unsteady() -> None:
+    tried = Path("tried")
+    was_here = tried.exists()
+    tried.touch()
+    assert was_here
+
+def test_that_ends_the_run() -> None:
+    pytest.exit("enough", returncode=3)
 """
 
 
-def failed_once(folder: Path, source: str, names: int = 1) -> None:
-    """A folder in which pytest has just failed."""
-    (folder / "pytest.ini").write_text("[pytest]\n")
-    (folder / "test_it.py").write_text(source)
-    (folder / "again").touch()
-    kept = folder / once_more.LAST_FAILED
-    kept.parent.mkdir(parents=True)
-    kept.write_text(json.dumps({f"test_it.py::test_it{n or ''}": True for n in range(names)}))
-
-
-@pytest.mark.parametrize(("source", "names", "code"), [(UNSTEADY, 1, 0), (BROKEN, 1, 1), (UNSTEADY, 4, 1)])
+@pytest.mark.parametrize(
+    ("source", "code", "is_unsteady"),
+    [
+        (GOOD, 0, False),
+        (BROKEN, 1, False),
+        (UNSTEADY.format(once_more.AT_MOST), 0, True),
+        (UNSTEADY.format(once_more.AT_MOST + 1), 1, False),
+        (UNREADABLE, 2, False),
+        (BREAKS_THE_RUN, 3, False),
+    ],
+)
 def test_what_failed_gets_one_more_chance(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, names: int, code: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    source: str,
+    code: int,
+    is_unsteady: bool,
 ) -> None:
-    failed_once(tmp_path, source, names)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_it.py").write_text(source)
     monkeypatch.chdir(tmp_path)
-    assert once_more.main() == code
+    assert once_more.main(["-q"]) == code
+    assert ("UNSTEADY" in capfd.readouterr().out) is is_unsteady
 
 
-def test_a_run_that_left_no_list_stays_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_failed_in_another_run_is_no_part_of_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert once_more.main() == 1
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_it.py").write_text(UNSTEADY.format(1))
+    kept = tmp_path / once_more.LAST_FAILED
+    kept.parent.mkdir(parents=True)
+    kept.write_text('{"test_gone.py": true}')
+    assert once_more.main(["-q", "test_it.py"]) == 0

@@ -122,6 +122,11 @@ async def test_a_provider_that_hangs_is_left_with_what_it_said(
     assert "".join(event.text for event in events if isinstance(event, PartEnded)) == text
 
 
+async def test_a_connection_that_stays_open_after_the_end_of_the_answer_is_no_failure() -> None:
+    events = await answer_to(streaming(HELLO, STOP, HANG), idle_s=0.3)
+    assert events[-2:] == [PartEnded(0, "text", "Hel"), Finished()]
+
+
 async def test_a_reader_who_leaves_closes_the_connection_at_once() -> None:
     async with provider_double(streaming(HELLO, HANG)) as provider, model_of(provider) as model:
         async with aclosing(model.answer(REQUEST)) as events:
@@ -148,9 +153,15 @@ async def test_a_key_that_no_header_can_hold_fails_and_is_not_shown() -> None:
 
 def test_files_tools_and_thoughts_stand_where_the_format_wants_them() -> None:
     ours = ProviderData("openai_chat", {"extra_content": {"s": "x"}})
+    plain = ProviderData("openai_chat", {"field": "reasoning_content"})
+    secret = ProviderData("openai_chat", {"reasoning_details": [{"data": "x"}]})
     turns = (
         Turn("user", "ana", (*said("user", "ana", "what is this?").parts, FilePart("a.png", "image/png", b"\x00"))),
-        Turn("assistant", "m", (ReasoningPart("hm", ours), ToolCallPart("c1", "look", {"at": "it"}, ours))),
+        Turn(
+            "assistant",
+            "m",
+            (ReasoningPart("hm", plain), ReasoningPart("", secret), ToolCallPart("c1", "look", {"at": "it"}, ours)),
+        ),
         Turn("user", "tools", (ToolResultPart("c1", "look", "a cat"),)),
         Turn("user", "ben", (FilePart("n.txt", "text/plain", b"hi", "hi"),)),
     )
@@ -161,6 +172,7 @@ def test_files_tools_and_thoughts_stand_where_the_format_wants_them() -> None:
     assert calls["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"at":"it"}'}
     assert calls["tool_calls"][0]["extra_content"] == {"s": "x"}
     assert calls["reasoning_content"] == "hm"
+    assert calls["reasoning_details"] == [{"data": "x"}]
     assert result == {"role": "tool", "tool_call_id": "c1", "content": "a cat"}
     assert note == {"role": "user", "content": "n.txt:\nhi"}
     assert body["tool_choice"] == {"type": "function", "function": {"name": "look"}}

@@ -1,9 +1,7 @@
 """Chat Completions: recorded streams, cut anywhere and held against the SDK, and one small stream for each thing that
 servers do differently."""
 
-import csv
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,13 +23,14 @@ from server.ai.adapter import (
 )
 from server.ai.chat_stream import ChatReader
 from server.ai.event_stream import MAX_EVENT_BYTES
+from tests import recorded_streams
+from tests.recorded_streams import check_contract, ended, recorded
 
-RECORDED = Path(__file__).resolve().parents[4] / "shared" / "data" / "provider-streams"
+RECORDED = recorded("/chat/completions")
 
 
 def read(pieces: Iterable[bytes]) -> list[AnswerEvent]:
-    reader = ChatReader()
-    return [event for piece in pieces for event in reader.feed(piece)] + reader.close()
+    return recorded_streams.read(ChatReader(), pieces)
 
 
 def stream(*deltas: dict[str, Any] | bytes, reason: str | None = "stop", done: bool = True) -> bytes:
@@ -45,58 +44,20 @@ def stream(*deltas: dict[str, Any] | bytes, reason: str | None = "stop", done: b
     return b"".join(b"data: " + chunk + b"\n\n" for chunk in (*chunks, *([b"[DONE]"] if done else [])))
 
 
-def ended(events: list[AnswerEvent]) -> list[PartEnded]:
-    return [event for event in events if isinstance(event, PartEnded)]
-
-
 def call(index: int | None = None, call_id: str | None = None, name: str | None = None, arguments: str = "") -> Any:
     fields = {"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}
     return {"tool_calls": [{name: value for name, value in fields.items() if value is not None}]}
 
 
-def recorded() -> list[Path]:
-    if not RECORDED.is_dir():
-        return []
-    index = csv.DictReader((RECORDED / "INDEX.csv").read_text().splitlines())
-    return [
-        RECORDED / row["file"]
-        for row in index
-        if row["endpoint"].partition("#")[0].endswith("/chat/completions") and row["status"] == "200"
-    ]
+@pytest.mark.parametrize("whole", RECORDED)
+def test_a_recorded_stream_keeps_the_contract_wherever_it_is_cut(whole: bytes) -> None:
+    check_contract(ChatReader, whole)
 
 
-def test_recorded_streams_are_there() -> None:
-    if not RECORDED.is_dir():
-        pytest.skip("NO RECORDED STREAMS: ../shared/data/provider-streams is not there")
-    assert len(recorded()) > 20
-
-
-@pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
-def test_a_recorded_stream_keeps_the_contract_wherever_it_is_cut(path: Path) -> None:
-    whole = path.read_bytes()
-    events = read([whole])
-    assert read([bytes([byte]) for byte in whole]) == events
-    for line_end in (b"\n", b"\r\n"):
-        assert read([whole.replace(b"\r\n", b"\n").replace(b"\n", line_end)]) == events
-    assert isinstance(events[-1], Failed if b'"error":{' in whole else Finished), path.name
-    assert sum(isinstance(event, Finished | Failed) for event in events) == 1
-    started = [event.index for event in events if isinstance(event, PartStarted)]
-    assert started == list(range(len(started)))
-    assert started
-    assert sorted(event.index for event in ended(events)) == started
-    for part in ended(events):
-        deltas = [event.text for event in events if isinstance(event, PartDelta) and event.index == part.index]
-        assert "".join(deltas) == part.text
-        if part.kind == "tool_call":
-            assert (part.arguments is None) == (part.error is not None)
-            assert part.call
-            assert part.name
-
-
-@pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
-def test_a_recorded_stream_holds_what_a_plain_reading_of_it_finds(path: Path) -> None:
+@pytest.mark.parametrize("whole", RECORDED)
+def test_a_recorded_stream_holds_what_a_plain_reading_of_it_finds(whole: bytes) -> None:
     """The text by hand: every `content` of choice 0, one after the other."""
-    chunks = [msgspec.json.decode(line[6:]) for line in path.read_bytes().splitlines() if line.startswith(b"data: {")]
+    chunks = [msgspec.json.decode(line[6:]) for line in whole.splitlines() if line.startswith(b"data: {")]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk.get("choices") or () if choice.get("delta")]
     plain = "".join(delta["content"] for delta in deltas if isinstance(delta.get("content"), str))
     # Some repeat a call's name with each piece of it.
@@ -106,7 +67,7 @@ def test_a_recorded_stream_holds_what_a_plain_reading_of_it_finds(path: Path) ->
         for each in delta.get("tool_calls") or ()
         if (named := (each.get("function") or {}).get("name"))
     }
-    events = read([path.read_bytes()])
+    events = read([whole])
     texts = "".join(part.text for part in ended(events) if part.kind == "text")
     if plain:
         assert texts == plain
@@ -115,11 +76,10 @@ def test_a_recorded_stream_holds_what_a_plain_reading_of_it_finds(path: Path) ->
     )
 
 
-@pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
+@pytest.mark.parametrize("whole", RECORDED)
 # Lists of pieces are unknown to the SDK's types.
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")
-async def test_a_recorded_stream_says_what_the_sdk_reads_in_it(path: Path) -> None:
-    whole = path.read_bytes()  # noqa: ASYNC240 - a small file, and nobody else is on this loop
+async def test_a_recorded_stream_says_what_the_sdk_reads_in_it(whole: bytes) -> None:
     events = read([whole])
     answer = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=whole)
     state = ChatCompletionStreamState()
@@ -163,10 +123,10 @@ async def test_a_recorded_stream_says_what_the_sdk_reads_in_it(path: Path) -> No
 
 
 def test_thoughts_under_any_name_come_before_the_text() -> None:
-    for thought in ({"reasoning_content": "hm"}, {"reasoning": "hm"}):
-        events = read([stream(thought, {"content": "yes"})])
-        assert events == [
-            PartStarted(0, "reasoning"), PartDelta(0, "hm"), PartEnded(0, "reasoning", "hm"),
+    back = ProviderData("openai_chat", {"field": "reasoning_content"})
+    for name, kept in (("reasoning_content", back), ("reasoning", None)):
+        assert read([stream({name: "hm"}, {"content": "yes"})]) == [
+            PartStarted(0, "reasoning"), PartDelta(0, "hm"), PartEnded(0, "reasoning", "hm", provider_data=kept),
             PartStarted(1, "text"), PartDelta(1, "yes"), PartEnded(1, "text", "yes"), Finished(),
         ]  # fmt: skip
 
@@ -273,6 +233,14 @@ def test_a_call_without_any_id_is_still_a_call() -> None:
 def test_arguments_that_are_no_json_are_an_error_and_no_guess() -> None:
     [part] = ended(read([stream(call(0, "a", "one", '{"x": '), reason="length")]))
     assert (part.arguments, bool(part.error)) == (None, True)
+
+
+@pytest.mark.parametrize(("reason", "arguments"), [("tool_calls", {}), ("length", None), (None, None)])
+def test_a_call_that_was_cut_before_its_arguments_is_not_taken_for_one_without(
+    reason: str | None, arguments: dict[str, Any] | None
+) -> None:
+    [part] = ended(read([stream(call(0, "a", "one"), reason=reason, done=False)]))
+    assert (part.arguments, bool(part.error)) == (arguments, arguments is None)
 
 
 def test_a_signature_stays_with_its_call() -> None:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from server.ai import event_stream
-from server.ai.event_stream import EventStream, EventTooLarge, ServerSentEvent
+from server.ai.event_stream import EventStream, ServerSentEvent
 
 WORDS = (
     "\ufeff: hello\nevent: delta\ndata: \N{SNOWMAN}{\ndata:  }\nid: 7\n\ndata\n\nretry: 5\n\ndata:[DONE]\n\ndata: late"
@@ -42,10 +42,11 @@ def test_an_event_is_handed_out_with_its_empty_line() -> None:
 @pytest.mark.parametrize("endless", [b"x" * 100, b"data: xxxxxxxx\n"])
 def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, endless: bytes) -> None:
     monkeypatch.setattr(event_stream, "MAX_EVENT_BYTES", 1000)
-    stream = EventStream()
-    with pytest.raises(EventTooLarge):
-        for _ in range(200):
-            stream.feed(endless)
+    for pieces in ([b"data: whole\n\n", *([endless] * 200)], [b"data: whole\n\n" + endless * 200]):
+        stream = EventStream()
+        found = [event for piece in pieces for event in stream.feed(piece)]
+        assert (found, stream.is_too_large) == ([ServerSentEvent("", b"whole")], True)
+        assert stream.feed(b"\n\ndata: later\n\n") + stream.close() == []
 
 
 def test_no_bytes_are_no_events() -> None:

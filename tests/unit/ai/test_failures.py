@@ -1,9 +1,7 @@
 """What providers say when something goes wrong, told by the words and the status, in one table of kinds."""
 
-import csv
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import get_args
 
 import msgspec
@@ -11,8 +9,7 @@ import pytest
 
 from server.ai.adapter import ErrorKind
 from server.ai.failures import ADVICE, failure_of_answer, failure_of_error, retry_after, without_secrets
-
-RECORDED = Path(__file__).resolve().parents[4] / "shared" / "data" / "provider-streams"
+from tests.recorded_streams import ABSENT, RECORDED, answers
 
 
 def answer(status: int, error: object, **headers: str) -> str:
@@ -91,11 +88,9 @@ def test_every_kind_has_advice() -> None:
     assert set(ADVICE) == set(get_args(ErrorKind))
 
 
+@pytest.mark.skipif(not RECORDED.is_dir(), reason=ABSENT)
 def test_recorded_refusals_have_a_kind_of_their_own() -> None:
-    if not RECORDED.is_dir():
-        pytest.skip("NO RECORDED STREAMS: ../shared/data/provider-streams is not there")
-    index = csv.DictReader((RECORDED / "INDEX.csv").read_text().splitlines())
-    rows = [row for row in index if int(row["status"]) >= 400]
+    rows = answers(refused=True)
     assert rows
     for row in rows:
         found = failure_of_answer(int(row["status"]), (RECORDED / row["file"]).read_bytes(), {})

@@ -1,8 +1,6 @@
 """Messages: recorded streams, cut anywhere and held against the SDK, and one small stream for each rule."""
 
-import csv
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -23,16 +21,17 @@ from server.ai.adapter import (
 )
 from server.ai.event_stream import MAX_EVENT_BYTES
 from server.ai.messages_stream import MessagesReader
+from tests import recorded_streams
+from tests.recorded_streams import check_contract, ended, recorded
 
-RECORDED = Path(__file__).resolve().parents[4] / "shared" / "data" / "provider-streams"
+RECORDED = recorded("/v1/messages")
 
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
 STOP = {"type": "message_stop"}
 
 
 def read(pieces: Iterable[bytes]) -> list[AnswerEvent]:
-    reader = MessagesReader()
-    return [event for piece in pieces for event in reader.feed(piece)] + reader.close()
+    return recorded_streams.read(MessagesReader(), pieces)
 
 
 def stream(*events: dict[str, Any] | bytes) -> bytes:
@@ -48,50 +47,15 @@ def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[di
     ]
 
 
-def ended(events: list[AnswerEvent]) -> list[PartEnded]:
-    return [event for event in events if isinstance(event, PartEnded)]
-
-
-def recorded() -> list[Path]:
-    if not RECORDED.is_dir():
-        return []
-    index = csv.DictReader((RECORDED / "INDEX.csv").read_text().splitlines())
-    return [RECORDED / row["file"] for row in index if row["endpoint"] == "/v1/messages" and row["status"] == "200"]
-
-
-def test_recorded_streams_are_there() -> None:
-    if not RECORDED.is_dir():
-        pytest.skip("NO RECORDED STREAMS: ../shared/data/provider-streams is not there")
-    assert len(recorded()) > 20
-
-
-@pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
-def test_a_recorded_stream_keeps_the_contract_wherever_it_is_cut(path: Path) -> None:
-    whole = path.read_bytes()
-    events = read([whole])
-    assert read([bytes([byte]) for byte in whole]) == events
-    for line_end in (b"\n", b"\r\n"):
-        assert read([whole.replace(b"\r\n", b"\n").replace(b"\n", line_end)]) == events
-    assert isinstance(events[-1], Finished)
-    assert sum(isinstance(event, Finished | Failed) for event in events) == 1
-    started = [event.index for event in events if isinstance(event, PartStarted)]
-    assert started
-    assert started == list(range(len(started)))
-    assert sorted(event.index for event in ended(events)) == started
-    for part in ended(events):
-        deltas = [event.text for event in events if isinstance(event, PartDelta) and event.index == part.index]
-        assert "".join(deltas) == part.text
-        if part.kind == "tool_call":
-            assert (part.arguments is None) == (part.error is not None)
-            assert part.call
-            assert part.name
+@pytest.mark.parametrize("whole", RECORDED)
+def test_a_recorded_stream_keeps_the_contract_wherever_it_is_cut(whole: bytes) -> None:
+    for part in ended(check_contract(MessagesReader, whole)):
         if part.kind == "tool_result":
-            assert len(deltas) == 1
             assert part.provider_data is not None
             assert msgspec.json.decode(part.text) == part.provider_data.data["block"]["content"]
 
 
-@pytest.mark.parametrize("whole", [pytest.param(path.read_bytes(), id=path.name) for path in recorded()])
+@pytest.mark.parametrize("whole", RECORDED)
 async def test_a_recorded_stream_says_what_the_sdk_reads_in_it(whole: bytes) -> None:
     answer = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=whole)
     transport = httpx2.MockTransport(lambda request: answer)

@@ -22,11 +22,19 @@ def test_parts_are_numbered_as_they_come_and_add_up() -> None:
     )
     assert "thought" not in book
     assert book.start("thought", "text") == PartStarted(2, "text")
-    assert list(book.end_all()) == [
+    assert list(book.end_all(is_cut=False)) == [
         PartEnded(1, "tool_call", '{"a":1}', "c1", "look_up", {"a": 1}),
         PartEnded(2, "text", ""),
     ]
     assert not book.is_empty
+
+
+def test_a_call_that_broke_off_before_its_arguments_has_none() -> None:
+    book = PartBook("some_format")
+    book.start(0, "tool_call", call="c1", name="look_up")
+    [part] = book.end_all(is_cut=True)
+    assert isinstance(part, PartEnded)
+    assert (part.arguments, bool(part.error)) == (None, True)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "{}"])

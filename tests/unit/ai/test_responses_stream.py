@@ -1,8 +1,6 @@
-"""Responses: recorded streams, cut anywhere and held against what they say of themselves, and each rule alone."""
+"""Responses: recorded streams, cut anywhere and held against the SDK, and each rule alone."""
 
-import csv
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,15 +23,16 @@ from server.ai.adapter import (
 )
 from server.ai.event_stream import MAX_EVENT_BYTES
 from server.ai.responses_stream import ResponsesReader
+from tests import recorded_streams
+from tests.recorded_streams import check_contract, ended, recorded
 
-RECORDED = Path(__file__).resolve().parents[4] / "shared" / "data" / "provider-streams"
+RECORDED = recorded("/responses")
 
 DONE = {"type": "response.completed", "response": {"usage": {"input_tokens": 5, "output_tokens": 7}}}
 
 
 def read(pieces: Iterable[bytes]) -> list[AnswerEvent]:
-    reader = ResponsesReader()
-    return [event for piece in pieces for event in reader.feed(piece)] + reader.close()
+    return recorded_streams.read(ResponsesReader(), pieces)
 
 
 def stream(*events: dict[str, Any]) -> bytes:
@@ -48,78 +47,13 @@ def piece(kind: str, place: int, **fields: Any) -> dict[str, Any]:
     return {"type": f"response.{kind}", "output_index": place, **fields}
 
 
-def ended(events: list[AnswerEvent]) -> list[PartEnded]:
-    return [event for event in events if isinstance(event, PartEnded)]
+@pytest.mark.parametrize("whole", RECORDED)
+def test_a_recorded_stream_keeps_the_contract_wherever_it_is_cut(whole: bytes) -> None:
+    check_contract(ResponsesReader, whole)
 
 
-def recorded() -> list[Path]:
-    if not RECORDED.is_dir():
-        return []
-    index = csv.DictReader((RECORDED / "INDEX.csv").read_text().splitlines())
-    return [
-        RECORDED / row["file"] for row in index if row["endpoint"].endswith("/responses") and row["status"] == "200"
-    ]
-
-
-def test_recorded_streams_are_there() -> None:
-    if not RECORDED.is_dir():
-        pytest.skip("NO RECORDED STREAMS: ../shared/data/provider-streams is not there")
-    assert len(recorded()) > 10
-
-
-@pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
-def test_a_recorded_stream_keeps_the_contract_wherever_it_is_cut(path: Path) -> None:
-    whole = path.read_bytes()
-    events = read([whole])
-    assert read([bytes([byte]) for byte in whole]) == events
-    for line_end in (b"\n", b"\r\n"):
-        assert read([whole.replace(b"\r\n", b"\n").replace(b"\n", line_end)]) == events
-    assert isinstance(events[-1], Finished), events[-1]
-    assert sum(isinstance(event, Finished | Failed | Cancelled) for event in events) == 1
-    started = [event.index for event in events if isinstance(event, PartStarted)]
-    assert started == list(range(len(started)))
-    assert sorted(event.index for event in ended(events)) == started
-    for part in ended(events):
-        deltas = [event.text for event in events if isinstance(event, PartDelta) and event.index == part.index]
-        assert "".join(deltas) == part.text
-        if part.kind == "tool_call":
-            assert (part.arguments is None) == (part.error is not None)
-
-
-@pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
-def test_a_recorded_stream_holds_what_its_own_last_event_says(path: Path) -> None:
-    """The whole answer stands once more in `response.completed`."""
-    whole = path.read_bytes()
-    found = [msgspec.json.decode(line[6:]) for line in whole.splitlines() if line.startswith(b"data: {")]
-    [response] = [
-        event["response"] for event in found if event["type"] in ("response.completed", "response.incomplete")
-    ]
-    parts, output = ended(read([whole])), response["output"]
-    texts = [
-        piece["text"]
-        for each in output
-        if each["type"] == "message"
-        for piece in each["content"]
-        if piece["type"] == "output_text"
-    ]
-    calls = [
-        (each["call_id"], each["name"], msgspec.json.decode(each["arguments"] or "{}"))
-        for each in output
-        if each["type"] == "function_call"
-    ]
-    assert [part.text for part in parts if part.kind == "text"] == [text for text in texts if text]
-    assert [(part.call, part.name, part.arguments) for part in parts if part.kind == "tool_call"] == calls
-    if response.get("usage"):
-        usage = [event for event in read([whole]) if isinstance(event, Usage)][-1]
-        assert (usage.input_tokens, usage.output_tokens) == (
-            response["usage"]["input_tokens"],
-            response["usage"]["output_tokens"],
-        )
-
-
-@pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
-async def test_a_recorded_stream_says_what_the_sdk_reads_in_it(path: Path) -> None:
-    whole = path.read_bytes()  # noqa: ASYNC240 - a small file, and nobody else is on this loop
+@pytest.mark.parametrize("whole", RECORDED)
+async def test_a_recorded_stream_says_what_the_sdk_reads_in_it(whole: bytes) -> None:
     answer = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=whole)
     response: Response | None = None
     async with (
