@@ -127,7 +127,7 @@ class Assistant:
         return found
 
     async def _model_for(self, conversation: str) -> str:
-        """The conversation's own model, else the first there is."""
+        """The conversation's own model, else the one that answers where none is named."""
         wanted = await self._conversations.model_of(conversation)
         return (
             wanted if wanted in self._models.names else await self._models.default(user=None, conversation=conversation)

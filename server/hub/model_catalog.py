@@ -31,10 +31,11 @@ class FixedCatalog:
 
     def __init__(self, models: Iterable[Model]) -> None:
         self._targets = {model.name: Target(model.name, model.name, model) for model in models}
+        self._names = frozenset(self._targets)
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(self._targets)
+        return self._names
 
     async def targets(self, name: str, *, user: str | None, conversation: str | None = None) -> tuple[Target, ...]:
         found = self._targets.get(name)

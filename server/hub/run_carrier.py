@@ -172,7 +172,7 @@ class RunCarrier:
             async with aclosing(answer_of(targets, request)) as events:
                 async for event in events:
                     match event:
-                        case PartStarted(kind="text"):
+                        case PartStarted(kind="text" | "refusal"):
                             # A room reads one message, however many parts the model made of it.
                             run.text += "\n\n" if run.text else ""
                             spoken.add(event.index)

@@ -10,7 +10,7 @@ from tests.running_studio import run_studio
 
 
 class Thinker:
-    """Is busy once, then thinks and speaks in two parts."""
+    """Is busy once, then thinks, speaks, and refuses the rest."""
 
     name = "thinker"
 
@@ -22,7 +22,7 @@ class Thinker:
         if self.asked == 1:
             yield failed("overloaded", retry_after_s=0.0)
             return
-        for index, (kind, text) in enumerate([("reasoning", "secretly"), ("text", "Hello"), ("text", "again")]):
+        for index, (kind, text) in enumerate([("reasoning", "secretly"), ("text", "Hello"), ("refusal", "no more")]):
             yield PartStarted(index, kind)  # type: ignore[arg-type]
             for letter in text:
                 await asyncio.sleep(0.01)
@@ -40,8 +40,8 @@ async def test_thoughts_are_kept_apart_from_the_text(database: Database) -> None
         async with ana.socket("/ws", room) as hers:
             await hers.say(room, "@thinker hello")
             ended = (await hers.event("run.ended"))["data"]
-            assert (ended["status"], ended["text"]) == ("finished", "Hello\n\nagain")
+            assert (ended["status"], ended["text"]) == ("finished", "Hello\n\nno more")
             assert ended["usage"] == {"input_tokens": 3, "output_tokens": 7, "estimated": False}
-            assert [part["kind"] for part in ended["parts"]] == ["reasoning", "text", "text"]
-            assert "".join(frame["text"] for frame in hers.of_type("delta")) == "Hello\n\nagain"
+            assert [part["kind"] for part in ended["parts"]] == ["reasoning", "text", "refusal"]
+            assert "".join(frame["text"] for frame in hers.of_type("delta")) == "Hello\n\nno more"
     assert model.asked == 2
