@@ -34,7 +34,15 @@ class Processes:
         if self.failures:
             raise self.failures.pop()
         pipe = asyncio.subprocess.PIPE
-        process = await self._make("sh", "-c", LOOKS_LIKE_A_WORKER, stdin=pipe, stdout=pipe, start_new_session=True)
+        process = await self._make(
+            "sh",
+            "-c",
+            LOOKS_LIKE_A_WORKER,
+            stdin=pipe,
+            stdout=pipe,
+            start_new_session=True,
+            preexec_fn=_hear_interrupts,
+        )
         self.made.append(process)
         return process
 
@@ -46,6 +54,11 @@ class Processes:
             return is_true(self.living())
 
         await until(is_so)
+
+
+def _hear_interrupts() -> None:
+    """A shell without job control starts `make test &` deaf to SIGINT, and all that it starts in turn."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
