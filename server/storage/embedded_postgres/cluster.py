@@ -134,8 +134,7 @@ class Cluster:
 
     def draft(self, account: Account | None) -> Path:
         """A private folder to make a cluster in; the halves that killed processes left are removed."""
-        for left in self.drafts():
-            shutil.rmtree(left, ignore_errors=True)  # an initdb that outlived its parent may still write into it
+        self._remove_drafts()  # an initdb that outlived its parent may still write into one: `publish` looks again
         draft = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.data_dir))
         _write_durably(draft / "password", self.password())
         if account is not None:
@@ -158,7 +157,11 @@ class Cluster:
     def publish(self, draft: Path) -> None:
         (draft / "cluster").rename(self.path)
         sync_directory(self.data_dir)
-        shutil.rmtree(draft, ignore_errors=True)
+        self._remove_drafts()
+
+    def _remove_drafts(self) -> None:
+        for left in self.drafts():
+            shutil.rmtree(left, ignore_errors=True)
 
     # Running it
 
